@@ -1,0 +1,1 @@
+//! The coordinator: worker registry, poller, dispatch, outcomes, rescue.

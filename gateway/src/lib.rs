@@ -1,0 +1,1 @@
+//! The public edge and the scheduler's API.

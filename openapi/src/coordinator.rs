@@ -1,0 +1,238 @@
+//! The coordinator's contract: what workers (ours, and anybody's) say to it.
+//!
+//! A worker joins by a heartbeat that carries the join token, is told a token of its own, and from then on heartbeats every
+//! `heartbeat_ms` to its `home`. A worker starts nothing when its last acknowledged heartbeat is older than `lease_ms`.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{OpenApi, ToSchema};
+use uuid::Uuid;
+
+use crate::documents::WorkerToken;
+use crate::health::Readiness;
+use crate::problem::Problem;
+use crate::report::{ReportResult, StatusReport, TaskClaim};
+
+/// The paths, each written once.
+pub mod paths {
+    pub const HEARTBEAT: &str = "/v1/workers/{worker_id}/heartbeat";
+    pub const TASK_STATUS: &str = "/v1/task-status";
+    pub const WORKERS: &str = "/v1/workers";
+    pub const WORKER: &str = "/v1/workers/{worker_id}";
+    pub const DOCUMENT: &str = "/openapi/v1/coordinator.json";
+}
+
+/// What a worker can do.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Abilities {
+    /// Runs `command` and `argv` tasks.
+    #[serde(default)]
+    pub commands: bool,
+    /// Runs `http` tasks.
+    #[serde(default = "yes")]
+    pub http: bool,
+    /// The queues it serves; all of them when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 100)]
+    pub queues: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A heartbeat: the worker is there, this is where, and this is what it holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeartbeatRequest {
+    /// Where the worker's own contract is served: `http://<ip>:<port>`, in a network that the coordinator allows.
+    #[schema(max_length = 200, example = "http://127.0.0.1:4000")]
+    pub address: String,
+    /// Tasks it runs at once.
+    #[schema(minimum = 1, maximum = 1000)]
+    pub slots: i64,
+    /// Tasks it would still take now, waiting ones included.
+    #[schema(minimum = 0, maximum = 10000)]
+    pub room: i64,
+    pub abilities: Abilities,
+    /// Free words for people and for later placement rules, at most 20.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// What coordinators must present to the worker, as a bearer token. Made by the worker, at least 16 characters.
+    #[schema(min_length = 16, max_length = 128)]
+    pub push_secret: String,
+    /// Everything the worker holds, started or not. What the coordinator thinks it holds and is not here goes to another worker.
+    #[serde(default)]
+    #[schema(max_items = 10000)]
+    pub held: Vec<TaskClaim>,
+    /// The worker finishes what it has and takes nothing new.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
+}
+
+/// Where a worker sends its heartbeats and reports.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Home {
+    pub coordinator_id: Uuid,
+    #[schema(max_length = 200, example = "http://127.0.0.1:8080")]
+    pub address: String,
+}
+
+/// The answer to a heartbeat.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HeartbeatResponse {
+    /// Whether the worker was known before this heartbeat.
+    pub known: bool,
+    /// The worker's own token: the bearer token of its further heartbeats and reports.
+    #[schema(max_length = 128)]
+    pub token: String,
+    /// Where to send the next heartbeats and reports, whenever it can be reached.
+    pub home: Home,
+    /// Every live coordinator's address: where to turn when the home does not answer.
+    #[schema(max_items = 100)]
+    pub coordinators: Vec<String>,
+    /// Time between heartbeats, in milliseconds.
+    #[schema(minimum = 1)]
+    pub heartbeat_ms: u64,
+    /// How long after an acknowledged heartbeat the worker may still start tasks, in milliseconds.
+    #[schema(minimum = 1)]
+    pub lease_ms: u64,
+    /// Held tasks to stop now: cancelled ones, and ones that are no longer the worker's.
+    #[schema(max_items = 10000)]
+    pub stop: Vec<TaskClaim>,
+    /// The worker is asked to drain and leave.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drain: bool,
+}
+
+/// A batch of reports of one worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateTaskStatusRequest {
+    #[schema(max_length = 128)]
+    pub worker_id: String,
+    /// At most 2,000.
+    #[schema(min_items = 1, max_items = 2000)]
+    pub reports: Vec<StatusReport>,
+}
+
+/// The answer to a batch of reports: one result an item, in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UpdateTaskStatusResponse {
+    #[schema(max_items = 2000)]
+    pub results: Vec<ReportResult>,
+}
+
+/// What a worker is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum WorkerStatus {
+    Active,
+    Draining,
+}
+
+/// A worker that is there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Worker {
+    #[schema(max_length = 128)]
+    pub worker_id: String,
+    #[schema(max_length = 200)]
+    pub address: String,
+    pub status: WorkerStatus,
+    #[schema(minimum = 1, maximum = 1000)]
+    pub slots: i64,
+    /// Tasks it held at its last heartbeat.
+    #[schema(minimum = 0)]
+    pub held: i64,
+    pub abilities: Abilities,
+    pub labels: BTreeMap<String, String>,
+    /// The coordinator that pushes to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home: Option<Uuid>,
+    pub joined_at: DateTime<Utc>,
+    pub last_heartbeat_at: DateTime<Utc>,
+}
+
+/// The workers that are there, by id.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct WorkerList {
+    #[schema(max_items = 10000)]
+    pub workers: Vec<Worker>,
+}
+
+/// A worker says that it is there.
+#[utoipa::path(
+    post, path = paths::HEARTBEAT, operation_id = "sendHeartbeat", tag = "coordinator",
+    params(("worker_id" = String, Path, max_length = 128, pattern = "^[A-Za-z0-9._-]+$", description = "The worker's id: new for every start of a worker")),
+    request_body = HeartbeatRequest,
+    responses(
+        (status = 200, description = "The heartbeat counts from now", body = HeartbeatResponse),
+        (status = "4XX", description = "The heartbeat is refused; `code` says why", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Turn to another coordinator", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("worker_token" = []))
+)]
+pub fn send_heartbeat() {}
+
+/// A worker reports what became of tasks. Repeat until answered: reports are idempotent.
+#[utoipa::path(
+    post, path = paths::TASK_STATUS, operation_id = "updateTaskStatus", tag = "coordinator",
+    request_body = UpdateTaskStatusRequest,
+    responses(
+        (status = 200, description = "Each item has its own result", body = UpdateTaskStatusResponse),
+        (status = "4XX", description = "Nothing was recorded; `code` says why", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Nothing may have been recorded: send it again, here or to another coordinator", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("worker_token" = []))
+)]
+pub fn update_task_status() {}
+
+/// The workers that are there.
+#[utoipa::path(
+    get, path = paths::WORKERS, operation_id = "listWorkers", tag = "coordinator",
+    responses(
+        (status = 200, description = "The workers, by id", body = WorkerList),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("worker_token" = []))
+)]
+pub fn list_workers() {}
+
+/// A worker leaves: it holds nothing any more. What it still held goes to others.
+#[utoipa::path(
+    delete, path = paths::WORKER, operation_id = "removeWorker", tag = "coordinator",
+    params(("worker_id" = String, Path, max_length = 128, description = "The worker's id")),
+    responses(
+        (status = 204, description = "The worker is gone"),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("worker_token" = []))
+)]
+pub fn remove_worker() {}
+
+/// 200 while the process runs.
+#[utoipa::path(get, path = crate::health::LIVEZ, operation_id = "livez", tag = "health",
+    responses((status = 200, description = "The process runs"),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json")))]
+pub fn livez() {}
+
+/// 200 while the process can do its work.
+#[utoipa::path(get, path = crate::health::READYZ, operation_id = "readyz", tag = "health",
+    responses((status = 200, description = "Ready", body = Readiness), (status = 503, description = "Not ready", body = Readiness),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json")))]
+pub fn readyz() {}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "TaskMaster coordinator", version = "1.0.0",
+        description = "What workers say to a coordinator. A worker written from this document and the worker's own works with TaskMaster.\n\nThe first heartbeat carries the join token as its bearer token; its answer has the worker's own token, for everything after. When that one is refused (401), join again with the join token."),
+    paths(send_heartbeat, update_task_status, list_workers, remove_worker, livez, readyz),
+    modifiers(&WorkerToken),
+)]
+pub struct CoordinatorApi;

@@ -1,0 +1,70 @@
+//! The OpenAPI documents, generated from the code. `openapi/v1/*.json` are committed copies; a test says when they are stale.
+
+use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::security::{ApiKey as ApiKeyScheme, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+/// Adds the scheme of the workers' tokens.
+pub(crate) struct WorkerToken;
+
+impl Modify for WorkerToken {
+    fn modify(&self, document: &mut Document) {
+        add_bearer(document, "worker_token", "The join token at first, then the worker's own.");
+    }
+}
+
+/// Adds the scheme of the coordinators' token at a worker.
+pub(crate) struct PushSecret;
+
+impl Modify for PushSecret {
+    fn modify(&self, document: &mut Document) {
+        add_bearer(document, "push_secret", "The `push_secret` of the worker's heartbeats.");
+    }
+}
+
+/// Adds the scheme of API keys.
+pub(crate) struct ApiKey;
+
+impl Modify for ApiKey {
+    fn modify(&self, document: &mut Document) {
+        let scheme = ApiKeyScheme::Header(ApiKeyValue::with_description(
+            "authorization",
+            "`Bearer <key>`, where the gateway has API keys. `up` on loopback goes without.",
+        ));
+        document.components.get_or_insert_default().add_security_scheme("api_key", SecurityScheme::ApiKey(scheme));
+    }
+}
+
+fn add_bearer(document: &mut Document, name: &str, description: &str) {
+    let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build();
+    document.components.get_or_insert_default().add_security_scheme(name, SecurityScheme::Http(scheme));
+}
+
+/// Every document: the name of its file under `openapi/v1/`, and the document.
+pub fn all() -> Vec<(&'static str, Document)> {
+    vec![
+        ("gateway.json", crate::gateway::GatewayApi::openapi()),
+        ("coordinator.json", crate::coordinator::CoordinatorApi::openapi()),
+        ("worker.json", crate::worker::WorkerApi::openapi()),
+    ]
+}
+
+/// A document as it is committed and served: indented JSON with a final line feed.
+pub fn to_json(document: &Document) -> serde_json::Result<String> {
+    let mut text = serde_json::to_string_pretty(document)?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// Every operation of a document, as (method in capitals, path): what the router must serve, no more and no less.
+pub fn operations(document: &Document) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let paths = serde_json::to_value(&document.paths).unwrap_or_default();
+    for (path, item) in paths.as_object().into_iter().flatten() {
+        for method in item.as_object().into_iter().flat_map(|o| o.keys()) {
+            found.push((method.to_uppercase(), path.clone()));
+        }
+    }
+    found.sort();
+    found
+}

@@ -1,0 +1,94 @@
+//! The events of `GET /v1/events`.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// The kinds of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+pub enum EventType {
+    /// The task was accepted, or retried by hand.
+    #[serde(rename = "task.scheduled")]
+    TaskScheduled,
+    /// The task was claimed for a worker.
+    #[serde(rename = "task.picked")]
+    TaskPicked,
+    /// An attempt began.
+    #[serde(rename = "task.started")]
+    TaskStarted,
+    /// The task succeeded.
+    #[serde(rename = "task.completed")]
+    TaskCompleted,
+    /// The task is QUEUED again: an attempt failed and another will follow, or a claim was handed back unstarted.
+    #[serde(rename = "task.retrying")]
+    TaskRetrying,
+    /// The task is FAILED for good.
+    #[serde(rename = "task.failed")]
+    TaskFailed,
+    /// The task is CANCELLED.
+    #[serde(rename = "task.cancelled")]
+    TaskCancelled,
+    /// A worker is there.
+    #[serde(rename = "worker.joined")]
+    WorkerJoined,
+    /// A worker left, or was given up.
+    #[serde(rename = "worker.lost")]
+    WorkerLost,
+}
+
+impl EventType {
+    pub const ALL: [EventType; 9] = [
+        EventType::TaskScheduled,
+        EventType::TaskPicked,
+        EventType::TaskStarted,
+        EventType::TaskCompleted,
+        EventType::TaskRetrying,
+        EventType::TaskFailed,
+        EventType::TaskCancelled,
+        EventType::WorkerJoined,
+        EventType::WorkerLost,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EventType::TaskScheduled => "task.scheduled",
+            EventType::TaskPicked => "task.picked",
+            EventType::TaskStarted => "task.started",
+            EventType::TaskCompleted => "task.completed",
+            EventType::TaskRetrying => "task.retrying",
+            EventType::TaskFailed => "task.failed",
+            EventType::TaskCancelled => "task.cancelled",
+            EventType::WorkerJoined => "worker.joined",
+            EventType::WorkerLost => "worker.lost",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.as_str() == text)
+    }
+}
+
+/// One event, the `data` of a server-sent event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Event {
+    /// The event's place in the log: rising, without gaps. Also the `id` of the server-sent event.
+    #[schema(minimum = 1)]
+    pub id: i64,
+    #[serde(rename = "type")]
+    pub event_type: EventType,
+    /// When it was recorded, by the database's clock.
+    pub at: DateTime<Utc>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    pub queue: Option<String>,
+    /// The attempt the event speaks of; 0 before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0)]
+    pub attempt: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128)]
+    pub worker_id: Option<String>,
+}

@@ -1,0 +1,415 @@
+//! The public API, served by the gateway.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, OpenApi, ToSchema};
+use uuid::Uuid;
+
+use crate::coordinator::WorkerList;
+use crate::documents::ApiKey;
+use crate::event::{Event, EventType};
+use crate::health::Readiness;
+use crate::problem::Problem;
+use crate::task::{Attempt, NewTask, Task, TaskStatus};
+
+/// The paths, each written once.
+pub mod paths {
+    pub const TASKS: &str = "/v1/tasks";
+    pub const TASKS_BATCH: &str = "/v1/tasks/batch";
+    pub const TASK: &str = "/v1/tasks/{id}";
+    pub const TASK_ATTEMPTS: &str = "/v1/tasks/{id}/attempts";
+    pub const TASK_CANCEL: &str = "/v1/tasks/{id}/cancel";
+    pub const TASK_RETRY: &str = "/v1/tasks/{id}/retry";
+    pub const EVENTS: &str = "/v1/events";
+    pub const STATS: &str = "/v1/stats";
+    pub const WORKERS: &str = "/v1/workers";
+    pub const WORKERS_SCALE: &str = "/v1/workers/scale";
+    pub const WORKER_DRAIN: &str = "/v1/workers/{worker_id}/drain";
+    pub const DOCS: &str = "/docs";
+    pub const DOCUMENT: &str = "/openapi/v1/gateway.json";
+}
+
+/// Tasks to create together: all or none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"tasks": [{"command": "echo one"}, {"http": {"method": "GET", "url": "http://127.0.0.1:8081/livez"}}]}))]
+pub struct NewTaskBatch {
+    #[schema(min_items = 1, max_items = 10000)]
+    pub tasks: Vec<NewTask>,
+}
+
+/// A created task of a batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CreatedTask {
+    pub id: Uuid,
+}
+
+/// The created tasks, in the order of the request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CreatedBatch {
+    #[schema(max_items = 10000)]
+    pub tasks: Vec<CreatedTask>,
+}
+
+/// Which tasks to list. All filters must hold.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TaskFilter {
+    /// Tasks in this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<TaskStatus>,
+    /// Tasks of this queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 64)]
+    pub queue: Option<String>,
+    /// Tasks that have this tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 100)]
+    pub tag: Option<String>,
+    /// Tasks that this worker holds, or held last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 128)]
+    pub worker_id: Option<String>,
+    /// Tasks created at this time or later (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_after: Option<DateTime<Utc>>,
+    /// Tasks created before this time (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_before: Option<DateTime<Utc>>,
+}
+
+/// Which page of a list.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Page {
+    /// Items of a page: 50 when left out, at most 500; more is lowered to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, default = 50)]
+    pub page_size: Option<i64>,
+    /// The `next_page_token` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 500)]
+    pub page_token: Option<String>,
+}
+
+/// A page of tasks, newest first, finished ones included.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TaskList {
+    #[schema(max_items = 500)]
+    pub tasks: Vec<Task>,
+    /// Asks for the next page; empty at the end, and only there. A page may be short, even empty, and still carry a token.
+    #[schema(max_length = 500)]
+    pub next_page_token: String,
+}
+
+/// A task's attempts, the first one first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AttemptList {
+    #[schema(max_items = 1000)]
+    pub attempts: Vec<Attempt>,
+}
+
+/// How many tasks are in each state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StatusCounts {
+    #[schema(minimum = 0)]
+    pub queued: i64,
+    #[schema(minimum = 0)]
+    pub picked: i64,
+    #[schema(minimum = 0)]
+    pub started: i64,
+    #[schema(minimum = 0)]
+    pub complete: i64,
+    #[schema(minimum = 0)]
+    pub failed: i64,
+    #[schema(minimum = 0)]
+    pub cancelled: i64,
+}
+
+/// The counts of one queue.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct QueueStats {
+    #[schema(max_length = 64)]
+    pub queue: String,
+    pub tasks: StatusCounts,
+}
+
+/// What is due and waits for a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Backlog {
+    /// Tasks that are due and not claimed, counted up to 10,000.
+    #[schema(minimum = 0, maximum = 10000)]
+    pub due: i64,
+    /// There are more than were counted.
+    pub due_is_lower_bound: bool,
+    /// How long the one that waits longest has been due, in seconds; 0 when none waits.
+    #[schema(minimum = 0)]
+    pub oldest_due_seconds: f64,
+}
+
+/// Rates over the last minute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Rates {
+    #[schema(minimum = 1)]
+    pub window_seconds: i64,
+    #[schema(minimum = 0)]
+    pub created_per_second: f64,
+    #[schema(minimum = 0)]
+    pub completed_per_second: f64,
+    #[schema(minimum = 0)]
+    pub failed_per_second: f64,
+}
+
+/// The fleet, added up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FleetStats {
+    #[schema(minimum = 0)]
+    pub workers: i64,
+    #[schema(minimum = 0)]
+    pub slots: i64,
+}
+
+/// Counts, backlog and rates: kept as things happen, at most a second old.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Stats {
+    pub at: DateTime<Utc>,
+    /// Since the installation began; finished tasks stay counted after their history is dropped.
+    pub tasks: StatusCounts,
+    #[schema(max_items = 1000)]
+    pub queues: Vec<QueueStats>,
+    pub backlog: Backlog,
+    pub rates: Rates,
+    pub fleet: FleetStats,
+}
+
+/// How many workers there should be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"workers": 3}))]
+pub struct ScaleRequest {
+    #[schema(minimum = 0, maximum = 200)]
+    pub workers: i64,
+}
+
+/// How many workers there are to be, and were.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ScaleResponse {
+    /// Workers that were running, draining ones left out.
+    #[schema(minimum = 0)]
+    pub previous: i64,
+    /// Workers from now on. New ones join within a second; surplus ones finish what they have and leave.
+    #[schema(minimum = 0)]
+    pub workers: i64,
+}
+
+/// Which events to send. All filters must hold.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct EventFilter {
+    /// Kinds of events, separated by commas; all when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 500, example = "task.completed,task.failed")]
+    pub types: Option<String>,
+    /// Events of tasks of this queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 64)]
+    pub queue: Option<String>,
+    /// Events of this task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<Uuid>,
+    /// Events of this worker, and of tasks it held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 128)]
+    pub worker_id: Option<String>,
+    /// Start after this event; as the header `Last-Event-ID`, which wins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 0)]
+    pub after: Option<i64>,
+}
+
+/// Create one task: a command, a program with arguments, or an HTTP request; now, at a time, or after a delay.
+#[utoipa::path(
+    post, path = paths::TASKS, operation_id = "createTask", tag = "tasks",
+    request_body = NewTask,
+    responses(
+        (status = 201, description = "The task is committed: it survives the loss of any process", body = Task, headers(("Location" = String, description = "The task's path"))),
+        (status = "4XX", description = "Nothing was created; `code` says why, `errors` where", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now; `Retry-After` may say when", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = []))
+)]
+pub fn create_task() {}
+
+/// Create up to 10,000 tasks, all or none.
+#[utoipa::path(
+    post, path = paths::TASKS_BATCH, operation_id = "createTaskBatch", tag = "tasks",
+    request_body = NewTaskBatch,
+    responses(
+        (status = 201, description = "All tasks are committed", body = CreatedBatch),
+        (status = "4XX", description = "None was created; `errors` names each bad item, at most 100", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now; `Retry-After` may say when", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = []))
+)]
+pub fn create_task_batch() {}
+
+/// List tasks, newest first; live and finished ones are one collection.
+#[utoipa::path(
+    get, path = paths::TASKS, operation_id = "listTasks", tag = "tasks",
+    params(TaskFilter, Page),
+    responses(
+        (status = 200, description = "A page", body = TaskList, headers(("Link" = String, description = "The next page, `rel=\"next\"`"))),
+        (status = "4XX", description = "A parameter is wrong; `errors` names it", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = []))
+)]
+pub fn list_tasks() {}
+
+/// One task.
+#[utoipa::path(
+    get, path = paths::TASK, operation_id = "getTask", tag = "tasks",
+    params(("id" = Uuid, Path, description = "The task's id")),
+    responses(
+        (status = 200, description = "The task", body = Task),
+        (status = "4XX", description = "No such task, or not an id", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = []))
+)]
+pub fn get_task() {}
+
+/// A task's attempts: worker, times, result and error of each.
+#[utoipa::path(
+    get, path = paths::TASK_ATTEMPTS, operation_id = "listTaskAttempts", tag = "tasks",
+    params(("id" = Uuid, Path, description = "The task's id")),
+    responses(
+        (status = 200, description = "The attempts, the first one first", body = AttemptList),
+        (status = "4XX", description = "No such task, or not an id", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = []))
+)]
+pub fn list_task_attempts() {}
+
+/// Cancel a task: it never starts, or is stopped.
+#[utoipa::path(
+    post, path = paths::TASK_CANCEL, operation_id = "cancelTask", tag = "tasks",
+    params(("id" = Uuid, Path, description = "The task's id")),
+    responses(
+        (status = 200, description = "The task is CANCELLED (also when it was before)", body = Task),
+        (status = 202, description = "A worker must still let go: `cancel_requested_at` is set", body = Task),
+        (status = "4XX", description = "No such task, or it ended otherwise (409)", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = []))
+)]
+pub fn cancel_task() {}
+
+/// Run a FAILED or CANCELLED task again, under the same id and with as many attempts as at first.
+#[utoipa::path(
+    post, path = paths::TASK_RETRY, operation_id = "retryTask", tag = "tasks",
+    params(("id" = Uuid, Path, description = "The task's id")),
+    responses(
+        (status = 200, description = "The task is QUEUED again", body = Task),
+        (status = "4XX", description = "No such task, or it is not FAILED or CANCELLED (409)", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = []))
+)]
+pub fn retry_task() {}
+
+/// Follow what happens, as server-sent events.
+///
+/// Each event has the event's number as its `id`; a client that comes back with `Last-Event-ID` (or `after`) has missed nothing that
+/// is still kept. When what it missed is no longer kept, the first event is `log.truncated`. A comment comes every 15 s;
+/// a client that does not keep up is cut off, and resumes.
+#[utoipa::path(
+    get, path = paths::EVENTS, operation_id = "streamEvents", tag = "events",
+    params(EventFilter, ("Last-Event-ID" = Option<String>, Header, description = "The last event the client has seen")),
+    responses(
+        (status = 200, description = "A stream of events", body = Event, content_type = "text/event-stream"),
+        (status = "4XX", description = "A parameter is wrong; `errors` names it", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = []))
+)]
+pub fn stream_events() {}
+
+/// Counts, backlog and rates.
+#[utoipa::path(
+    get, path = paths::STATS, operation_id = "getStats", tag = "fleet",
+    responses(
+        (status = 200, description = "The figures", body = Stats),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = []))
+)]
+pub fn get_stats() {}
+
+/// The workers that are there.
+#[utoipa::path(
+    get, path = paths::WORKERS, operation_id = "listWorkers", tag = "fleet",
+    responses(
+        (status = 200, description = "The workers, by id", body = WorkerList),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = []))
+)]
+pub fn list_workers() {}
+
+/// Have one worker finish what it has and leave.
+#[utoipa::path(
+    post, path = paths::WORKER_DRAIN, operation_id = "drainWorker", tag = "fleet",
+    params(("worker_id" = String, Path, max_length = 128, description = "The worker's id")),
+    responses(
+        (status = 202, description = "The worker is told at its next heartbeat"),
+        (status = "4XX", description = "No such worker", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = []))
+)]
+pub fn drain_worker() {}
+
+/// Set the number of workers, where this host can: in `up` it adds and drains workers at once.
+#[utoipa::path(
+    post, path = paths::WORKERS_SCALE, operation_id = "scaleWorkers", tag = "fleet",
+    request_body = ScaleRequest,
+    responses(
+        (status = 200, description = "So it will be", body = ScaleResponse),
+        (status = "4XX", description = "The number is wrong", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "This host scales otherwise (501, `detail` says how), or not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = []))
+)]
+pub fn scale_workers() {}
+
+/// 200 while the process runs.
+#[utoipa::path(get, path = crate::health::LIVEZ, operation_id = "livez", tag = "health",
+    responses((status = 200, description = "The process runs"),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json")))]
+pub fn livez() {}
+
+/// 200 while the process can do its work.
+#[utoipa::path(get, path = crate::health::READYZ, operation_id = "readyz", tag = "health",
+    responses((status = 200, description = "Ready", body = Readiness), (status = 503, description = "Not ready", body = Readiness),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json")))]
+pub fn readyz() {}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "TaskMaster", version = "1.0.0",
+        description = "Work in by HTTP: a command to run or an HTTP request to make, now or later. Each task is recorded with exactly one outcome.\n\nEvery failure is a problem document (RFC 9457) with a stable `code`. `/v1` only ever grows: ignore fields you do not know."),
+    paths(
+        create_task, create_task_batch, list_tasks, get_task, list_task_attempts, cancel_task, retry_task,
+        stream_events, get_stats, list_workers, drain_worker, scale_workers, livez, readyz
+    ),
+    components(schemas(Event, EventType, TaskStatus)),
+    modifiers(&ApiKey),
+)]
+pub struct GatewayApi;

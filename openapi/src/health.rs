@@ -1,0 +1,18 @@
+//! Liveness and readiness: the same two paths on every process. The status code is the contract.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// 200 while the process runs; never asks the database.
+pub const LIVEZ: &str = "/livez";
+/// 200 while the process can do its work, 503 while it cannot.
+pub const READYZ: &str = "/readyz";
+
+/// What a process waits for, by name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Readiness {
+    pub ready: bool,
+    /// What is missing, in words; empty when ready.
+    #[schema(max_items = 20)]
+    pub waiting_for: Vec<String>,
+}

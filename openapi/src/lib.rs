@@ -1,0 +1,21 @@
+//! TaskMaster's three HTTP contracts: the public API of the [`gateway`], what a [`coordinator`] answers, and what
+//! a [`worker`] answers. Each is a module of types, paths (written once: the document, the router and the client use the
+//! same constants), documented operations, and where processes call one another, a client.
+//!
+//! The documents under `openapi/v1/` are generated from these modules ([`documents`]); a test says when they are stale.
+
+pub mod event;
+pub mod health;
+pub mod limits;
+pub mod problem;
+pub mod report;
+pub mod task;
+
+pub mod coordinator;
+pub mod gateway;
+pub mod worker;
+
+pub mod client;
+pub mod documents;
+
+pub use problem::{Code, FieldError, Problem};

@@ -1,0 +1,74 @@
+//! Every bound of the contracts, with its unit. Requests beyond one are refused with a problem that names it.
+
+/// Largest body of a request for one task, and of any other request without a limit of its own.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Largest body of `POST /v1/tasks/batch`.
+pub const BATCH_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Tasks of one batch.
+pub const BATCH_TASKS_MAX: usize = 10_000;
+/// Field errors listed in one problem document; further ones are counted, not listed.
+pub const PROBLEM_ERRORS_MAX: usize = 100;
+
+/// Length of a shell command line.
+pub const COMMAND_BYTES_MAX: usize = 128 * 1024;
+/// Number of arguments of `argv`.
+pub const ARGV_MAX: usize = 1_000;
+/// Length of a target URL.
+pub const URL_BYTES_MAX: usize = 8 * 1024;
+/// Headers of an HTTP task.
+pub const HEADERS_MAX: usize = 100;
+/// Length of one header value.
+pub const HEADER_VALUE_BYTES_MAX: usize = 8 * 1024;
+/// Length of a queue's name.
+pub const QUEUE_NAME_CHARS_MAX: usize = 64;
+/// Queues of one installation.
+pub const QUEUES_MAX: usize = 1_000;
+/// Tags of one task.
+pub const TAGS_MAX: usize = 20;
+/// Length of a tag.
+pub const TAG_CHARS_MAX: usize = 100;
+/// Highest priority; 0 is the lowest and the default.
+pub const PRIORITY_MAX: i64 = 9;
+/// Attempts a task may ask for.
+pub const ATTEMPTS_MAX: i64 = 100;
+/// Attempts of a task that does not say.
+pub const ATTEMPTS_DEFAULT: i64 = 3;
+/// Longest time-out of one attempt: a day.
+pub const TIMEOUT_SECONDS_MAX: i64 = 86_400;
+/// Time-out of one attempt of a task that does not say.
+pub const TIMEOUT_SECONDS_DEFAULT: i64 = 300;
+/// Longest delay between two attempts: a week.
+pub const RETRY_SECONDS_MAX: f64 = 604_800.0;
+/// Longest `delay_seconds`: ten years.
+pub const DELAY_SECONDS_MAX: f64 = 315_576_000.0;
+
+/// Items of a page when the request does not say.
+pub const PAGE_SIZE_DEFAULT: i64 = 50;
+/// Items of a page at most; a larger `page_size` is lowered to it.
+pub const PAGE_SIZE_MAX: i64 = 500;
+/// Tasks one bulk cancel or retry may change.
+pub const BULK_TASKS_MAX: i64 = 10_000;
+/// Longest `Prefer: wait=N`.
+pub const WAIT_SECONDS_MAX: u64 = 60;
+/// Workers that `POST /v1/workers/scale` may ask for.
+pub const SCALE_WORKERS_MAX: i64 = 200;
+
+/// Length of a worker's id.
+pub const WORKER_ID_CHARS_MAX: usize = 128;
+/// Slots of one worker.
+pub const SLOTS_MAX: i64 = 1_000;
+/// Tasks one worker may hold, running and queued together.
+pub const HELD_TASKS_MAX: usize = 10_000;
+/// Labels of one worker.
+pub const LABELS_MAX: usize = 20;
+/// Items of one status report, and of one submission to a worker.
+pub const REPORTS_MAX: usize = 2_000;
+/// Body of the messages between coordinator and worker.
+pub const INTERNAL_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Output kept of each of stdout, stderr and an HTTP answer's body; the rest is dropped and `…_truncated` says so.
+pub const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// Headers kept of an HTTP target's answer.
+pub const RESULT_HEADERS_MAX: usize = 50;
+/// Length of an error's message.
+pub const ERROR_MESSAGE_CHARS_MAX: usize = 1_000;

@@ -1,0 +1,214 @@
+//! The worker's contract: what a coordinator says to it.
+
+use serde::{Deserialize, Serialize};
+use utoipa::{OpenApi, ToSchema};
+use uuid::Uuid;
+
+use crate::documents::PushSecret;
+use crate::health::Readiness;
+use crate::problem::Problem;
+use crate::report::{StatusReport, TaskClaim};
+use crate::task::Work;
+
+/// The paths, each written once.
+pub mod paths {
+    pub const TASKS: &str = "/v1/tasks";
+    pub const RELEASE: &str = "/v1/tasks/release";
+    pub const STATUS: &str = "/v1/status";
+    pub const DOCUMENT: &str = "/openapi/v1/worker.json";
+}
+
+/// Headers that an HTTP task's target is sent.
+pub mod headers {
+    pub const TASK_ID: &str = "taskmaster-task-id";
+    pub const ATTEMPT: &str = "taskmaster-attempt";
+    /// A target that answers with this header and the value `never` is not tried again.
+    pub const RETRY: &str = "taskmaster-retry";
+}
+
+/// A command that ends with this exit status is not tried again (`EX_DATAERR` of sysexits).
+pub const EXIT_STATUS_PERMANENT: i32 = 65;
+
+/// One task for a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SubmittedTask {
+    pub task_id: Uuid,
+    /// The claim number: goes into every report of this attempt.
+    #[schema(minimum = 1)]
+    pub claim: i64,
+    /// Which attempt this is, from 1.
+    #[schema(minimum = 1)]
+    pub attempt: i64,
+    /// Start no sooner than so many milliseconds after this message (fractions count); 0 is at once.
+    #[serde(default)]
+    #[schema(minimum = 0)]
+    pub start_in_ms: f64,
+    /// Longest duration of the attempt, in milliseconds.
+    #[schema(minimum = 1)]
+    pub timeout_ms: u64,
+    pub work: Work,
+}
+
+/// Tasks for a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SubmitTaskRequest {
+    /// Who this is for; a worker refuses what is meant for another.
+    #[schema(max_length = 128)]
+    pub worker_id: String,
+    #[schema(min_items = 1, max_items = 2000)]
+    pub tasks: Vec<SubmittedTask>,
+}
+
+/// Whether a worker took a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SubmitCode {
+    /// Taken.
+    Accepted,
+    /// The worker holds this claim already (an earlier answer was lost).
+    AlreadyHeld,
+    /// No room: give it to another.
+    NoRoom,
+    /// The worker is stopping, or its lease has run out.
+    Draining,
+    /// The worker does not do this kind of work.
+    Unsupported,
+}
+
+/// Whether a worker took a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SubmitResult {
+    pub task_id: Uuid,
+    pub claim: i64,
+    pub code: SubmitCode,
+}
+
+/// Which tasks were taken, and what room is left.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SubmitTaskResponse {
+    /// One result a task, in order.
+    #[schema(max_items = 2000)]
+    pub results: Vec<SubmitResult>,
+    /// Tasks it would still take.
+    #[schema(minimum = 0, maximum = 10000)]
+    pub room: i64,
+    /// Outcomes that are known already; recorded as if reported. A worker may leave this out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 2000)]
+    pub reports: Vec<StatusReport>,
+}
+
+/// Tasks a worker is to let go of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseRequest {
+    #[schema(min_items = 1, max_items = 10000)]
+    pub tasks: Vec<TaskClaim>,
+    /// Also stop what has started; it is then reported CANCELLED.
+    #[serde(default)]
+    pub stop: bool,
+}
+
+/// What became of a task that was to be let go of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseCode {
+    /// It had not started, and never will here. No report follows.
+    Released,
+    /// It had started and is being stopped; a report follows.
+    Stopping,
+    /// It has started and goes on.
+    Running,
+    /// The worker does not hold this claim.
+    Unknown,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ReleaseResult {
+    pub task_id: Uuid,
+    pub claim: i64,
+    pub code: ReleaseCode,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ReleaseResponse {
+    /// One result a task, in order.
+    #[schema(max_items = 10000)]
+    pub results: Vec<ReleaseResult>,
+}
+
+/// What a worker is doing right now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct WorkerState {
+    #[schema(max_length = 128)]
+    pub worker_id: String,
+    #[schema(minimum = 1)]
+    pub slots: i64,
+    #[schema(minimum = 0)]
+    pub running: i64,
+    #[schema(minimum = 0)]
+    pub queued: i64,
+    #[schema(minimum = 0)]
+    pub room: i64,
+    pub draining: bool,
+}
+
+/// Take tasks. Repeating a submission is harmless.
+#[utoipa::path(
+    post, path = paths::TASKS, operation_id = "submitTask", tag = "worker",
+    request_body = SubmitTaskRequest,
+    responses(
+        (status = 200, description = "Each task has its own result", body = SubmitTaskResponse),
+        (status = "4XX", description = "No task was taken; `code` says why", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("push_secret" = []))
+)]
+pub fn submit_task() {}
+
+/// Let go of tasks: what has not started, and when told so what has.
+#[utoipa::path(
+    post, path = paths::RELEASE, operation_id = "releaseTasks", tag = "worker",
+    request_body = ReleaseRequest,
+    responses(
+        (status = 200, description = "Each task has its own result", body = ReleaseResponse),
+        (status = "4XX", description = "Nothing was let go of; `code` says why", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("push_secret" = []))
+)]
+pub fn release_tasks() {}
+
+/// What the worker is doing.
+#[utoipa::path(
+    get, path = paths::STATUS, operation_id = "getWorkerStatus", tag = "worker",
+    responses(
+        (status = 200, description = "Slots, queue and room", body = WorkerState),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("push_secret" = []))
+)]
+pub fn get_worker_status() {}
+
+/// 200 while the process runs.
+#[utoipa::path(get, path = crate::health::LIVEZ, operation_id = "livez", tag = "health",
+    responses((status = 200, description = "The process runs"),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json")))]
+pub fn livez() {}
+
+/// 200 while a coordinator knows the worker.
+#[utoipa::path(get, path = crate::health::READYZ, operation_id = "readyz", tag = "health",
+    responses((status = 200, description = "Ready", body = Readiness), (status = 503, description = "Not ready", body = Readiness),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json")))]
+pub fn readyz() {}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "TaskMaster worker", version = "1.0.0",
+        description = "What a coordinator says to a worker. Serve this, and send heartbeats and reports as the coordinator's document says.\n\nEvery request carries the worker's `push_secret` as its bearer token."),
+    paths(submit_task, release_tasks, get_worker_status, livez, readyz),
+    modifiers(&PushSecret),
+)]
+pub struct WorkerApi;

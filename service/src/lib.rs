@@ -1,0 +1,1 @@
+//! How any TaskMaster process is configured, served, observed and stopped.

@@ -1,0 +1,1 @@
+//! The task's lifecycle: pure rules, and the only SQL of TaskMaster.

@@ -1,0 +1,1 @@
+//! The worker: slots, executors, reports.
