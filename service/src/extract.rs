@@ -1,0 +1,189 @@
+//! Bodies and parameters, read within bounds and refused with problem documents that name the field.
+
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use http::header;
+use http::request::Parts;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use taskmaster_openapi::{Code, Problem, limits};
+
+/// A JSON body of at most `LIMIT_BYTES`, with `Content-Type: application/json`. Unknown fields are refused where the type says so.
+///
+/// Requiring the content type also keeps web pages of other origins out: they cannot send it without asking first.
+#[derive(Debug, Clone)]
+pub struct Json<T, const LIMIT_BYTES: usize = { limits::BODY_BYTES_MAX }>(pub T);
+
+impl<S, T, const LIMIT_BYTES: usize> FromRequest<S> for Json<T, LIMIT_BYTES>
+where
+    S: Send + Sync,
+    T: DeserializeOwned,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        require_json(&request)?;
+        let bytes = read_body(request, LIMIT_BYTES).await?;
+        parse_json(&bytes).map(Json)
+    }
+}
+
+impl<T: serde::Serialize, const LIMIT_BYTES: usize> IntoResponse for Json<T, LIMIT_BYTES> {
+    fn into_response(self) -> axum::response::Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+fn require_json(request: &Request) -> Result<(), Problem> {
+    let given = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let essence = given.split(';').next().unwrap_or("").trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(Problem::field(Code::UnsupportedMediaType, "Content-Type", "must be application/json"))
+}
+
+/// Reads a whole body of at most so many bytes.
+///
+/// # Errors
+/// `body_too_large`, or `invalid_json` when the body breaks off.
+pub async fn read_body(request: Request, limit_bytes: usize) -> Result<Bytes, Problem> {
+    let too_large = || {
+        Problem::new(
+            Code::BodyTooLarge,
+            format!("The body is larger than {limit_bytes} bytes, the limit of this path."),
+        )
+    };
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit_bytes as u64) {
+        return Err(too_large());
+    }
+    match Limited::new(request.into_body(), limit_bytes).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
+        Err(_) => Err(Problem::new(Code::InvalidJson, "The body broke off.")),
+    }
+}
+
+/// Parses JSON, and says by a JSON pointer where it does not fit.
+///
+/// # Errors
+/// `invalid_json` when it is not JSON, `invalid_body` when it has another shape.
+pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let pointer = pointer_of(error.path());
+        let inner = error.into_inner();
+        match inner.classify() {
+            serde_json::error::Category::Data => Problem::field(Code::InvalidBody, pointer, plain(&inner)),
+            _ => Problem::field(Code::InvalidJson, "", format!("not JSON: {}", plain(&inner))),
+        }
+    })?;
+    json.end().map_err(|_| Problem::field(Code::InvalidJson, "", "there is more after the end of the JSON value"))?;
+    Ok(parsed)
+}
+
+fn plain(error: &serde_json::Error) -> String {
+    error.to_string().chars().take(limits::ERROR_MESSAGE_CHARS_MAX).collect()
+}
+
+/// A path of `serde_path_to_error` as a JSON pointer (RFC 6901).
+fn pointer_of(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut pointer = String::new();
+    for segment in path.iter() {
+        let part = match segment {
+            Segment::Seq { index } => index.to_string(),
+            Segment::Map { key } => key.replace('~', "~0").replace('/', "~1"),
+            Segment::Enum { .. } | Segment::Unknown => continue,
+        };
+        pointer.push('/');
+        pointer.extend(part.chars().take(100));
+    }
+    pointer
+}
+
+/// Query parameters. Unknown ones are refused where the type says so.
+#[derive(Debug, Clone)]
+pub struct Query<T>(pub T);
+
+impl<S, T> FromRequestParts<S> for Query<T>
+where
+    S: Send + Sync,
+    T: DeserializeOwned,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match axum::extract::Query::<T>::from_request_parts(parts, state).await {
+            Ok(query) => Ok(Query(query.0)),
+            Err(rejection) => {
+                let text = rejection.body_text();
+                let detail = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+                // "name: what is wrong", where the parser knows the name.
+                let (name, what) = detail.split_once(": ").unwrap_or(("", detail));
+                Err(Problem::field(Code::InvalidQuery, name, what))
+            }
+        }
+    }
+}
+
+/// One path parameter.
+#[derive(Debug, Clone)]
+pub struct PathParameter<T>(pub T);
+
+impl<S, T> FromRequestParts<S> for PathParameter<T>
+where
+    S: Send + Sync,
+    T: DeserializeOwned + Send,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<T>::from_request_parts(parts, state).await {
+            Ok(path) => Ok(PathParameter(path.0)),
+            Err(rejection) => Err(Problem::field(Code::InvalidPath, "path", rejection.body_text())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        #[allow(dead_code)]
+        items: Vec<Inner>,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[allow(dead_code)]
+        size: u32,
+    }
+
+    fn problem(text: &str) -> Problem {
+        parse_json::<Outer>(text.as_bytes()).unwrap_err()
+    }
+
+    #[test]
+    fn wrong_shapes_are_named_by_a_pointer() {
+        let wrong_type = problem(r#"{"items":[{"size":1},{"size":"x"}]}"#);
+        assert_eq!((wrong_type.code, wrong_type.errors[0].pointer.as_str()), (Code::InvalidBody, "/items/1/size"));
+        let negative = problem(r#"{"items":[{"size":-1}]}"#);
+        assert_eq!((negative.code, negative.errors[0].pointer.as_str()), (Code::InvalidBody, "/items/0/size"));
+        let unknown = problem(r#"{"items":[{"size":1,"colour":2}]}"#);
+        assert_eq!((unknown.code, unknown.errors[0].pointer.as_str()), (Code::InvalidBody, "/items/0/colour"));
+    }
+
+    #[test]
+    fn text_that_is_not_json_is_told_from_json_of_the_wrong_shape() {
+        for text in ["", "{", "nonsense", "{\"items\":[]} trailing", "\u{0}"] {
+            assert_eq!(problem(text).code, Code::InvalidJson, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What a process waits for. Liveness never asks; readiness tells.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::StatusCode;
+use taskmaster_openapi::health::{LIVEZ, READYZ, Readiness};
+
+use crate::layers::OwnContract;
+
+/// What a process waits for, by name; shared by those who know and by `/readyz`.
+#[derive(Debug, Clone, Default)]
+pub struct Health(Arc<Mutex<BTreeMap<&'static str, String>>>);
+
+impl Health {
+    /// A process that waits for nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The process cannot do its work until `name` is there.
+    pub fn waiting(&self, name: &'static str, reason: impl Into<String>) {
+        let reason = reason.into();
+        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, reason.clone());
+        if before.is_none() {
+            tracing::warn!(waiting_for = name, reason, "not ready");
+        }
+    }
+
+    /// `name` is there.
+    pub fn available(&self, name: &'static str) {
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name).is_some() {
+            tracing::info!(name, "available");
+        }
+    }
+
+    pub fn readiness(&self) -> Readiness {
+        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting_for: Vec<String> = waiting.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
+        Readiness { ready: waiting_for.is_empty(), waiting_for }
+    }
+
+    /// The routes of `/livez` and `/readyz`.
+    pub fn router(&self) -> Router {
+        let health = self.clone();
+        Router::new().route(LIVEZ, get(|| async { "ok\n" })).route(READYZ, get(move || async move { health.ready() }))
+    }
+
+    fn ready(&self) -> Response {
+        let readiness = self.readiness();
+        let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let mut response = (status, axum::Json(readiness)).into_response();
+        response.extensions_mut().insert(OwnContract);
+        response
+    }
+}

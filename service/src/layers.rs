@@ -1,0 +1,139 @@
+//! What every router is wrapped in: a request id, one log line a request, and problem documents for whatever fails.
+
+use std::any::Any;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use taskmaster_openapi::problem::PROBLEM_JSON;
+use taskmaster_openapi::{Code, Problem};
+use tower_http::catch_panic::CatchPanicLayer;
+use uuid::Uuid;
+
+/// The header of a request's id, in requests and in every answer.
+pub const REQUEST_ID: &str = "x-request-id";
+/// A longer id, or one with other characters than visible ASCII, is replaced.
+const REQUEST_ID_CHARS_MAX: usize = 128;
+
+/// A request's id, as an extension of the request.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
+/// Wraps a router. Read from the outside in: the id first, so that all else can name it; then the log line and the completion
+/// of problems, so that they see what every inner layer answers; then panics, which become problems like any failure.
+pub fn wrap(router: Router) -> Router {
+    router
+        .fallback(not_found)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(complete_and_log))
+        .layer(from_fn(identify))
+}
+
+async fn not_found(request: Request) -> Problem {
+    Problem::new(
+        Code::NotFound,
+        format!("There is nothing at {}. GET /docs lists what there is.", request.uri().path()),
+    )
+}
+
+fn panicked(cause: Box<dyn Any + Send + 'static>) -> Response {
+    let cause =
+        cause.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| cause.downcast_ref::<String>().cloned());
+    tracing::error!(cause = cause.unwrap_or_default(), "a handler panicked");
+    Problem::internal().into_response()
+}
+
+async fn identify(mut request: Request, next: Next) -> Response {
+    let given = request.headers().get(REQUEST_ID).and_then(|v| v.to_str().ok());
+    let id = match given {
+        Some(id) if (1..=REQUEST_ID_CHARS_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()) => {
+            id.to_owned()
+        }
+        _ => Uuid::now_v7().to_string(),
+    };
+    let header = HeaderValue::from_str(&id);
+    request.extensions_mut().insert(RequestId(id));
+    let mut response = next.run(request).await;
+    if let Ok(header) = header {
+        response.headers_mut().insert(REQUEST_ID, header);
+    }
+    response
+}
+
+async fn complete_and_log(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+    let response = complete(next.run(request).await, &path, &id);
+    log(&method, &path, &id, response.status(), started.elapsed());
+    response
+}
+
+fn log(method: &http::Method, path: &str, request_id: &str, status: StatusCode, elapsed: Duration) {
+    let elapsed_ms = elapsed.as_secs_f64() * 1000.0;
+    let status = status.as_u16();
+    if status >= 500 && status != 503 {
+        tracing::warn!(%method, path, request_id, status, elapsed_ms, "request failed");
+    } else {
+        tracing::debug!(%method, path, request_id, status, elapsed_ms, "request");
+    }
+}
+
+/// Makes every failure a complete problem document: those of handlers get the request's path and id, those of the framework
+/// (405, 413, …) get a body.
+fn complete(mut response: Response, path: &str, request_id: &str) -> Response {
+    if response.status().as_u16() < 400 {
+        return response;
+    }
+    let problem = match response.extensions_mut().remove::<Problem>() {
+        Some(problem) => problem,
+        None if is_problem(&response) || has_own_contract(&response) => return response,
+        None => framework_problem(&response, path),
+    };
+    let problem = Problem { instance: Some(path.to_owned()), request_id: Some(request_id.to_owned()), ..problem };
+    let headers = std::mem::take(response.headers_mut());
+    let mut completed = problem.into_response();
+    completed.extensions_mut().remove::<Problem>();
+    for (name, value) in headers.iter() {
+        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
+            completed.headers_mut().insert(name, value.clone());
+        }
+    }
+    completed
+}
+
+fn is_problem(response: &Response) -> bool {
+    response.headers().get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(PROBLEM_JSON.as_bytes()))
+}
+
+/// Marks an answer of 400 or more that is not a problem (`/readyz`).
+#[derive(Debug, Clone, Copy)]
+pub struct OwnContract;
+
+fn has_own_contract(response: &Response) -> bool {
+    response.extensions().get::<OwnContract>().is_some()
+}
+
+fn framework_problem(response: &Response, path: &str) -> Problem {
+    match response.status() {
+        StatusCode::METHOD_NOT_ALLOWED => {
+            let allow = response.headers().get(header::ALLOW).and_then(|v| v.to_str().ok()).unwrap_or("no other");
+            Problem::new(Code::MethodNotAllowed, format!("{path} does not have this method; it has: {allow}."))
+        }
+        StatusCode::NOT_FOUND => Problem::new(Code::NotFound, format!("There is nothing at {path}.")),
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(Code::BodyTooLarge, "The body is larger than this path takes."),
+        StatusCode::REQUEST_TIMEOUT => Problem::new(Code::RequestTimeout, "The request took too long to arrive."),
+        StatusCode::GATEWAY_TIMEOUT => Problem::new(Code::Timeout, "The request was not finished in time."),
+        StatusCode::SERVICE_UNAVAILABLE => {
+            Problem::new(Code::Overloaded, "Try again in a second.").retry_after_seconds(1)
+        }
+        status => {
+            tracing::error!(%status, "an answer without a problem document");
+            Problem::internal()
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Log lines: one subscriber for the process.
+
+use clap::ValueEnum;
+use tracing_subscriber::EnvFilter;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Settings of the logs.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LogArgs {
+    /// What to log: error, warn, info, debug, trace, or directives such as `info,taskmaster_coordinator=debug`
+    #[arg(long, env = "TASKMASTER_LOG", default_value = "info", global = true, value_name = "FILTER")]
+    pub log: String,
+    /// How log lines look
+    #[arg(long, env = "TASKMASTER_LOG_FORMAT", default_value = "text", global = true, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// Sends log lines to standard error. To be called once.
+///
+/// # Errors
+/// Says what is wrong with the filter.
+pub fn init(args: &LogArgs) -> Result<(), String> {
+    // sqlx logs every slow statement with its text; its warnings are enough.
+    let filter = EnvFilter::builder()
+        .parse(format!("{},sqlx=warn,hyper=warn,reqwest=warn", args.log))
+        .map_err(|error| format!("--log: {error}"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let result = match args.log_format {
+        LogFormat::Text => builder.with_target(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    result.map_err(|error| error.to_string())
+}
