@@ -1,1 +1,34 @@
 //! The task's lifecycle: pure rules, and the only SQL of TaskMaster.
+//!
+//! In reading order: [`rules`] (what may happen to a task, without a database), [`database`] (connections, migrations),
+//! [`create`], [`read`], [`change`] (what users do), [`claim`], [`outcome`], [`rescue`] (what coordinators do), [`fleet`]
+//! (workers and coordinators), [`events`] (the log), [`stats`], [`wakeup`] (notifications), [`upkeep`] (partitions, retention).
+
+pub mod rules;
+
+pub mod database;
+pub mod error;
+
+pub mod change;
+pub mod create;
+pub mod read;
+
+pub mod claim;
+pub mod fleet;
+pub mod outcome;
+pub mod rescue;
+
+pub mod events;
+pub mod stats;
+pub mod upkeep;
+pub mod wakeup;
+
+mod lanes;
+mod row;
+
+pub use change::{Cancel, Retry};
+pub use create::{Due, TaskToCreate};
+pub use database::{DatabaseArgs, Store};
+pub use error::StoreError;
+pub use events::EventPage;
+pub use read::TaskPage;

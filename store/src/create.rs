@@ -1,0 +1,192 @@
+//! Accepting tasks.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use taskmaster_openapi::task::{RetryPolicy, Task, TaskStatus, Work};
+use uuid::Uuid;
+
+use crate::database::Store;
+use crate::error::StoreError;
+use crate::lanes::Kind;
+use crate::row::show_work;
+
+/// When a task is due.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Due {
+    Now,
+    /// Not before this time; now when it has passed.
+    At(DateTime<Utc>),
+    /// Not before so long after the insertion.
+    After(Duration),
+}
+
+/// A validated task. Every bound of the contract holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskToCreate {
+    /// A UUIDv7, made by the caller.
+    pub id: Uuid,
+    pub work: Work,
+    pub due: Due,
+    pub queue: String,
+    pub priority: i16,
+    pub max_attempts: i16,
+    /// `None` is the default policy.
+    pub retry: Option<RetryPolicy>,
+    pub timeout_seconds: i32,
+    pub tags: Vec<String>,
+}
+
+/// One statement, whatever the number of tasks: the rows, the event, and the notification of coordinators when something is due
+/// before their next poll. The notification names the bands (lane and priority) that have work, or all of them by `*`.
+macro_rules! insert_sql {
+    ($answer:literal) => {
+        concat!("
+with input as (
+    select * from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::timestamptz[], $5::float8[], $6::smallint[],
+                         $7::integer[], $8::text[], $9::text[], $10::text[])
+      as i(id, lane, priority, at, delay_seconds, max_attempts, timeout_seconds, work, retry, tags)
+), added as (
+    insert into tasks (id, lane, priority, run_at, created_at, scheduled_at, max_attempts, timeout_seconds, work, retry, tags)
+    select id, lane, priority, greatest(now(), asked.at), now(), asked.at, max_attempts, timeout_seconds,
+           work::json, retry::json, tags::jsonb
+      from input, lateral (select coalesce(at, now() + coalesce(delay_seconds, 0) * interval '1 second') as at) asked
+    returning id, lane, priority, run_at, scheduled_at
+), noted as (
+    insert into event_inbox (type, to_status, task_ids, lanes, attempts, n)
+    select 0, 0, array_agg(id), array_agg(lane), array_agg(0::smallint), count(*) from added having count(*) > 0
+), bands as (
+    select distinct lane, priority from added where run_at < now() + interval '30 seconds' limit 101
+), notified as (
+    select pg_notify('taskmaster_due', case when count(*) > 100 then '*' else string_agg(lane || ':' || priority, ',') end)
+      from bands having count(*) > 0
+)
+", $answer)
+    };
+}
+
+const INSERT_AND_READ: &str =
+    insert_sql!("select id, run_at, scheduled_at, now() as created_at, (select count(*) from notified) from added");
+const INSERT: &str = insert_sql!("select (select count(*) from added), (select count(*) from notified)");
+
+impl Store {
+    /// Stores the tasks, all or none, and gives them back as they are stored, in order.
+    ///
+    /// # Errors
+    /// When the database is not available, or there are too many queues.
+    pub async fn create(&self, tasks: &[TaskToCreate]) -> Result<Vec<Task>, StoreError> {
+        let rows = self.insert(tasks, INSERT_AND_READ).await?;
+        let mut stored = std::collections::HashMap::with_capacity(rows.len());
+        for row in rows {
+            let times: (DateTime<Utc>, DateTime<Utc>, DateTime<Utc>) =
+                (row.try_get("run_at")?, row.try_get("scheduled_at")?, row.try_get("created_at")?);
+            stored.insert(row.try_get::<Uuid, _>("id")?, times);
+        }
+        let missing = || StoreError::Defect(sqlx::Error::RowNotFound);
+        tasks.iter().map(|task| stored.get(&task.id).map(|times| shown(task, *times)).ok_or_else(missing)).collect()
+    }
+
+    /// Stores the tasks, all or none. Their ids are the caller's.
+    ///
+    /// # Errors
+    /// As [`Store::create`].
+    pub async fn create_ids(&self, tasks: &[TaskToCreate]) -> Result<(), StoreError> {
+        self.insert(tasks, INSERT).await.map(drop)
+    }
+
+    async fn insert(&self, tasks: &[TaskToCreate], sql: &'static str) -> Result<Vec<PgRow>, StoreError> {
+        let columns = self.columns(tasks).await?;
+        let rows = sqlx::query(sql)
+            .bind(columns.id)
+            .bind(columns.lane)
+            .bind(columns.priority)
+            .bind(columns.at)
+            .bind(columns.delay_seconds)
+            .bind(columns.max_attempts)
+            .bind(columns.timeout_seconds)
+            .bind(columns.work)
+            .bind(columns.retry)
+            .bind(columns.tags)
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(rows)
+    }
+
+    async fn columns(&self, tasks: &[TaskToCreate]) -> Result<Columns, StoreError> {
+        let mut columns = Columns::default();
+        for task in tasks {
+            let (at, delay) = match task.due {
+                Due::Now => (None, None),
+                Due::At(at) => (Some(at), None),
+                Due::After(delay) => (None, Some(delay.as_secs_f64())),
+            };
+            columns.id.push(task.id);
+            columns.lane.push(self.lanes.id_of(&self.pool, &task.queue, Kind::of(&task.work)).await?);
+            columns.priority.push(task.priority);
+            columns.at.push(at);
+            columns.delay_seconds.push(delay);
+            columns.max_attempts.push(task.max_attempts);
+            columns.timeout_seconds.push(task.timeout_seconds);
+            columns.work.push(to_json(&task.work)?);
+            columns.retry.push(task.retry.as_ref().map(to_json).transpose()?);
+            columns.tags.push((!task.tags.is_empty()).then(|| to_json(&task.tags)).transpose()?);
+        }
+        Ok(columns)
+    }
+}
+
+/// The tasks by column, as the statement takes them.
+#[derive(Debug, Default)]
+struct Columns {
+    id: Vec<Uuid>,
+    lane: Vec<i32>,
+    priority: Vec<i16>,
+    at: Vec<Option<DateTime<Utc>>>,
+    delay_seconds: Vec<Option<f64>>,
+    max_attempts: Vec<i16>,
+    timeout_seconds: Vec<i32>,
+    work: Vec<String>,
+    retry: Vec<Option<String>>,
+    tags: Vec<Option<String>>,
+}
+
+pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Defect(sqlx::Error::Encode(error.into())))
+}
+
+/// A task that was just stored.
+fn shown(
+    task: &TaskToCreate,
+    (run_at, scheduled_at, created_at): (DateTime<Utc>, DateTime<Utc>, DateTime<Utc>),
+) -> Task {
+    let mut stored = Task {
+        id: task.id,
+        status: TaskStatus::Queued,
+        command: None,
+        argv: None,
+        http: None,
+        queue: task.queue.clone(),
+        priority: task.priority.into(),
+        attempt: 0,
+        max_attempts: task.max_attempts.into(),
+        retry: task.retry.clone().unwrap_or_default(),
+        timeout_seconds: task.timeout_seconds.into(),
+        tags: task.tags.clone(),
+        worker_id: None,
+        created_at,
+        scheduled_at,
+        run_at,
+        picked_at: None,
+        started_at: None,
+        completed_at: None,
+        failed_at: None,
+        cancelled_at: None,
+        cancel_requested_at: None,
+        result: None,
+        error: None,
+    };
+    show_work(&mut stored, task.work.clone());
+    stored
+}

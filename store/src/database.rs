@@ -1,0 +1,135 @@
+//! Connections and migrations.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{Connection, Row};
+
+use crate::error::StoreError;
+
+/// Settings of the database connections; the defaults are the reference's.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DatabaseArgs {
+    /// Connections of this process to PostgreSQL at most
+    #[arg(long, env = "TASKMASTER_DATABASE_POOL_MAX", default_value_t = 20, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub database_pool_max: u32,
+    /// An unused connection is closed after so many seconds
+    #[arg(long, env = "TASKMASTER_DATABASE_IDLE_SECONDS", default_value_t = 30, value_name = "SECONDS")]
+    pub database_idle_seconds: u64,
+    /// Give up getting a connection after so many seconds
+    #[arg(long, env = "TASKMASTER_DATABASE_CONNECT_SECONDS", default_value_t = 2, value_name = "SECONDS")]
+    pub database_connect_seconds: u64,
+}
+
+impl Default for DatabaseArgs {
+    fn default() -> Self {
+        Self { database_pool_max: 20, database_idle_seconds: 30, database_connect_seconds: 2 }
+    }
+}
+
+/// No statement runs longer than this; the slowest in normal use take milliseconds.
+const STATEMENT_TIMEOUT: &str = "30s";
+/// A transaction that is left open does not hold back the removal of dead rows for longer than this.
+const IDLE_TRANSACTION_TIMEOUT: &str = "10s";
+
+/// The database of tasks. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) pool: PgPool,
+    pub(crate) lanes: crate::lanes::Lanes,
+}
+
+impl Store {
+    /// A store that connects when it is used first, and again whenever a connection was lost.
+    pub fn new(options: PgConnectOptions, args: &DatabaseArgs) -> Self {
+        let pool = PgPoolOptions::new()
+            .max_connections(args.database_pool_max)
+            .idle_timeout(Duration::from_secs(args.database_idle_seconds))
+            .acquire_timeout(Duration::from_secs(args.database_connect_seconds))
+            // An idle connection may lead to a primary that has become a replica: only one that can write is used.
+            // Connections that were used within the last second are taken without asking.
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for < Duration::from_secs(1) {
+                        return Ok(true);
+                    }
+                    writable(connection).await
+                })
+            })
+            .connect_lazy_with(tuned(options));
+        Self { pool, lanes: crate::lanes::Lanes::default() }
+    }
+
+    /// Whether the database answers, accepts writes, and has this program's schema.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] or [`StoreError::NotMigrated`].
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        if !writable(&mut connection).await? {
+            return Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut));
+        }
+        let applied: Option<i64> = sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
+            .fetch_one(&mut *connection)
+            .await?;
+        match applied >= MIGRATOR.iter().map(|m| m.version).max() {
+            true => Ok(()),
+            false => Err(StoreError::NotMigrated),
+        }
+    }
+
+    /// Brings the schema up to date. Harmless when it is, and when several do it at once.
+    ///
+    /// # Errors
+    /// When the database cannot be reached, or a migration fails (which then changed nothing).
+    pub async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
+        MIGRATOR.run(&self.pool).await
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// The migrations, built into the program.
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
+
+/// Plans are pinned to what the statements were written for: small sets of keys, joined through indexes.
+fn tuned(options: PgConnectOptions) -> PgConnectOptions {
+    options.application_name("taskmaster").options([
+        ("statement_timeout", STATEMENT_TIMEOUT),
+        ("idle_in_transaction_session_timeout", IDLE_TRANSACTION_TIMEOUT),
+        ("enable_seqscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+        ("jit", "off"),
+        ("TimeZone", "UTC"),
+    ])
+}
+
+async fn writable(connection: &mut sqlx::PgConnection) -> sqlx::Result<bool> {
+    let row = sqlx::query("select pg_is_in_recovery()").fetch_one(connection).await?;
+    Ok(!row.try_get::<bool, _>(0)?)
+}
+
+/// Waits until the database accepts connections: `tries` times, `pause` apart.
+///
+/// # Errors
+/// The last refusal.
+pub async fn wait_for(options: &PgConnectOptions, tries: u32, pause: Duration) -> sqlx::Result<()> {
+    let mut left = tries.max(1);
+    loop {
+        match sqlx::PgConnection::connect_with(options).await {
+            Ok(connection) => return connection.close().await,
+            Err(error) if left <= 1 => return Err(error),
+            Err(error) => {
+                left -= 1;
+                tracing::warn!(%error, tries_left = left, "waiting for the database");
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The log of events: one row a batch, in one order that never changes.
+//!
+//! Statements leave their events in an inbox; [`Store::advance_events`] moves them to the log, one mover at a time, and gives them
+//! their numbers. A reader that goes by number therefore misses nothing, however late a transaction commits. The same move keeps
+//! the counts of [`crate::stats`].
+
+use chrono::{DateTime, Utc};
+use sqlx::FromRow;
+use taskmaster_openapi::event::{Event, EventType};
+use uuid::Uuid;
+
+use crate::database::Store;
+use crate::error::StoreError;
+
+/// Rows of the inbox that are moved at once.
+const MOVED_MAX: i64 = 500;
+
+/// Whoever locks the head moves; others skip. The numbers of a batch follow those of the batches before it.
+const ADVANCE: &str = "
+with head as materialized (
+    select next_id from event_head for update skip locked
+), moved as (
+    delete from event_inbox i using head
+     where i.id in (select id from event_inbox order by id limit $1)
+    returning i.*
+), logged as (
+    insert into events (first_id, at, type, n, task_ids, lanes, attempts, workers)
+    select head.next_id + coalesce(sum(m.n) over (order by m.id rows between unbounded preceding and 1 preceding), 0),
+           m.at, m.type, m.n, m.task_ids, m.lanes, m.attempts, m.workers
+      from moved m, head
+), delta as (
+    select lane, status, sum(d) as d
+      from (select unnest(lanes) as lane, to_status as status, 1 as d from moved where to_status is not null
+            union all
+            select unnest(lanes), from_status, -1 from moved where from_status is not null) each
+     group by lane, status having sum(d) <> 0
+), counted as (
+    insert into task_counts (lane, status, n) select lane, status, d from delta order by lane, status
+    on conflict (lane, status) do update set n = task_counts.n + excluded.n
+), rated as (
+    insert into task_rates (at, created, completed, failed)
+    select to_timestamp(floor(extract(epoch from at) / 10) * 10), sum(n) filter (where type = 0), sum(n) filter (where type = 3),
+           sum(n) filter (where type = 5)
+      from (select at, type, n from moved union all select at, unnest(array [0, 3, 5]), 0 from moved) m
+     where type in (0, 3, 5) group by 1 order by 1
+    on conflict (at) do update set created = task_rates.created + excluded.created,
+        completed = task_rates.completed + excluded.completed, failed = task_rates.failed + excluded.failed
+), bumped as (
+    update event_head set next_id = next_id + (select sum(n) from moved) where exists (select from moved)
+)
+select count(*), case when count(*) > 0 then pg_notify('taskmaster_events', '')::text end from moved";
+
+/// Events after a number.
+#[derive(Debug, Clone, Default)]
+pub struct EventPage {
+    pub events: Vec<Event>,
+    /// Events between the number asked for and the first one here are no longer kept.
+    pub truncated: bool,
+}
+
+#[derive(Debug, FromRow)]
+struct Row {
+    first_id: i64,
+    at: DateTime<Utc>,
+    #[sqlx(rename = "type")]
+    code: i16,
+    n: i32,
+    task_ids: Vec<Uuid>,
+    lanes: Vec<i32>,
+    attempts: Vec<i16>,
+    workers: Vec<Option<String>>,
+}
+
+impl Store {
+    /// Moves waiting events to the log and counts them. Gives back whether more may be waiting.
+    ///
+    /// # Errors
+    /// When the database is not available.
+    pub async fn advance_events(&self) -> Result<bool, StoreError> {
+        let waiting: bool = sqlx::query_scalar("select exists (select from event_inbox)").fetch_one(&self.pool).await?;
+        if !waiting {
+            return Ok(false);
+        }
+        let (moved, _): (i64, Option<String>) = sqlx::query_as(ADVANCE).bind(MOVED_MAX).fetch_one(&self.pool).await?;
+        Ok(moved >= MOVED_MAX)
+    }
+
+    /// The number of the newest event; 0 when there is none.
+    ///
+    /// # Errors
+    /// When the database is not available.
+    pub async fn events_head(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar("select next_id - 1 from event_head").fetch_one(&self.pool).await?)
+    }
+
+    /// Events with numbers above `after`, in order: some more than `limit` at most, since batches are not cut.
+    ///
+    /// # Errors
+    /// When the database is not available.
+    pub async fn events_after(&self, after: i64, limit: i64) -> Result<EventPage, StoreError> {
+        // The batch that holds `after` may go on behind it; the next one begins above it.
+        let rows: Vec<Row> = sqlx::query_as(
+            "with page as (
+                select e.*, sum(n) over (order by first_id rows between unbounded preceding and 1 preceding) as before
+                  from (select * from events
+                         where first_id >= coalesce((select max(first_id) from events where first_id <= $1), 0)
+                         order by first_id limit $2 + 1) e
+             ) select first_id, at, type, n, task_ids, lanes, attempts, workers
+                 from page where coalesce(before, 0) <= $2 order by first_id",
+        )
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        let head = if rows.is_empty() { self.events_head().await? } else { i64::MAX };
+        let first = rows.first().map_or(head + 1, |row| row.first_id);
+        let truncated = first > after + 1 && after < head;
+        self.lanes.ensure(&self.pool, rows.iter().flat_map(|row| row.lanes.iter().copied())).await?;
+        let events = rows.iter().flat_map(|row| self.unpack(row)).filter(|event| event.id > after).collect();
+        Ok(EventPage { events, truncated })
+    }
+
+    fn unpack<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = Event> + 'a {
+        let event_type = EventType::ALL.get(row.code as usize).copied();
+        (0..row.n as usize).filter_map(move |i| {
+            Some(Event {
+                id: row.first_id + i as i64,
+                event_type: event_type?,
+                at: row.at,
+                task_id: row.task_ids.get(i).copied(),
+                queue: row.lanes.get(i).map(|lane| self.lanes.queue(*lane)),
+                attempt: row.attempts.get(i).copied().map(i64::from),
+                worker_id: row.workers.get(i).cloned().flatten(),
+            })
+        })
+    }
+
+    /// Forgets events that are older than so long.
+    ///
+    /// # Errors
+    /// When the database is not available.
+    pub async fn trim_events(&self, kept_seconds: f64) -> Result<u64, StoreError> {
+        let done = sqlx::query(
+            "delete from events where first_id in
+                (select first_id from events where at < now() - $1 * interval '1 second' order by at limit 10000)",
+        )
+        .bind(kept_seconds)
+        .execute(&self.pool)
+        .await?;
+        sqlx::query("delete from task_rates where at < now() - interval '1 hour'").execute(&self.pool).await?;
+        Ok(done.rows_affected())
+    }
+}
