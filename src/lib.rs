@@ -1,0 +1,3 @@
+//! What the `taskmaster` command is made of.
+
+pub mod postgres;
