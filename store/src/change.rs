@@ -76,6 +76,7 @@ impl Store {
         sqlx::query("select from tasks where id = $1 for update").bind(id).execute(&mut *transaction).await?;
         sqlx::query(CANCEL).bind(id).fetch_all(&mut *transaction).await?;
         transaction.commit().await?;
+        self.events_waiting.notify_one();
         Ok(match self.get(id).await? {
             None => Cancel::NotFound,
             Some(task) if task.status == TaskStatus::Cancelled => Cancel::Cancelled(task),
@@ -90,6 +91,7 @@ impl Store {
     /// When the database is not available.
     pub async fn retry(&self, id: Uuid) -> Result<Retry, StoreError> {
         let moved = sqlx::query(RETRY).bind(id).fetch_all(&self.pool).await?;
+        self.events_waiting.notify_one();
         Ok(match self.get(id).await? {
             None => Retry::NotFound,
             Some(task) if moved.is_empty() => Retry::WrongState(task),

@@ -129,6 +129,9 @@ impl Store {
             .bind(AGING_SECONDS)
             .fetch_all(&self.pool)
             .await?;
+        if !rows.is_empty() {
+            self.events_waiting.notify_one();
+        }
         let mut tasks = Vec::with_capacity(rows.len());
         let mut now = DateTime::UNIX_EPOCH;
         for row in rows {

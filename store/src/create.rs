@@ -111,6 +111,7 @@ impl Store {
             .bind(columns.tags)
             .fetch_all(&self.pool)
             .await?;
+        self.events_waiting.notify_one();
         Ok(rows)
     }
 

@@ -1,9 +1,12 @@
 //! Connections and migrations.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection, Row};
+
+use tokio::sync::Notify;
 
 use crate::error::StoreError;
 
@@ -38,6 +41,8 @@ const IDLE_TRANSACTION_TIMEOUT: &str = "10s";
 pub struct Store {
     pub(crate) pool: PgPool,
     pub(crate) lanes: crate::lanes::Lanes,
+    /// Rung when this process has left events in the inbox.
+    pub(crate) events_waiting: Arc<Notify>,
 }
 
 impl Store {
@@ -59,7 +64,7 @@ impl Store {
                 })
             })
             .connect_lazy_with(tuned(options));
-        Self { pool, lanes: crate::lanes::Lanes::default() }
+        Self { pool, lanes: crate::lanes::Lanes::default(), events_waiting: Arc::default() }
     }
 
     /// Whether the database answers, accepts writes, and has this program's schema.

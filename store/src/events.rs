@@ -4,6 +4,8 @@
 //! their numbers. A reader that goes by number therefore misses nothing, however late a transaction commits. The same move keeps
 //! the counts of [`crate::stats`].
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;
 use taskmaster_openapi::event::{Event, EventType};
@@ -14,6 +16,11 @@ use crate::error::StoreError;
 
 /// Rows of the inbox that are moved at once.
 const MOVED_MAX: i64 = 500;
+
+/// How often the inbox is looked at when nobody rings.
+const PUMP_EVERY: Duration = Duration::from_secs(1);
+/// How long the first event of a batch waits for others.
+const PUMP_TOGETHER: Duration = Duration::from_millis(10);
 
 /// Whoever locks the head moves; others skip. The numbers of a batch follow those of the batches before it.
 const ADVANCE: &str = "
@@ -83,6 +90,26 @@ impl Store {
         }
         let (moved, _): (i64, Option<String>) = sqlx::query_as(ADVANCE).bind(MOVED_MAX).fetch_one(&self.pool).await?;
         Ok(moved >= MOVED_MAX)
+    }
+
+    /// Moves events as they come, for as long as it is polled: soon after this process has left some, and every second in case
+    /// another did and died. Every gateway and every coordinator runs one.
+    pub async fn pump_events(&self) {
+        loop {
+            let _ = tokio::time::timeout(PUMP_EVERY, self.events_waiting.notified()).await;
+            // What comes within a few milliseconds travels together.
+            tokio::time::sleep(PUMP_TOGETHER).await;
+            loop {
+                match self.advance_events().await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        tracing::debug!(%error, "events wait for the database");
+                        break;
+                    }
+                }
+            }
+        }
     }
 
     /// The number of the newest event; 0 when there is none.

@@ -96,6 +96,7 @@ impl Store {
             .fetch_all(&mut *transaction)
             .await?;
         transaction.commit().await?;
+        self.events_waiting.notify_one();
         Ok(answers)
     }
 

@@ -208,6 +208,7 @@ impl Store {
             settle_reports(&mut transaction, &plan.slow, &mut touched).await?;
             transaction.commit().await?;
         }
+        self.events_waiting.notify_one();
         let untouched: Vec<&WorkerReport> = reports.iter().filter(|r| !touched.contains_key(&r.key())).collect();
         let reasons = match untouched.is_empty() {
             true => HashMap::new(),

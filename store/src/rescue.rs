@@ -13,8 +13,6 @@ use crate::rules::Happening;
 /// The limits of what may stay in flight.
 #[derive(Debug, Clone, Copy)]
 pub struct RescueLimits {
-    /// A worker without a heartbeat for so long is dead.
-    pub worker_lease_seconds: f64,
     /// A coordinator that was not seen for so long is dead.
     pub coordinator_lease_seconds: f64,
     /// A claim that a live coordinator has not turned into a start for so long is taken back.
@@ -118,6 +116,7 @@ impl Store {
             .collect();
         settle(&mut transaction, &incidents).await?;
         transaction.commit().await?;
+        self.events_waiting.notify_one();
         Ok(incidents.len())
     }
 

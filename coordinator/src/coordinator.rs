@@ -1,0 +1,181 @@
+//! What the parts of a coordinator share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use taskmaster_openapi::client::WorkerClient;
+use taskmaster_openapi::report::TaskClaim;
+use taskmaster_service::{Health, Shutdown};
+use taskmaster_store::claim::ClaimedTask;
+use taskmaster_store::fleet::Coordinator as Peer;
+use taskmaster_store::{Store, StoreError};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::Config;
+use crate::fleet::Fleet;
+use crate::recorder::Recorder;
+use crate::token::Tokens;
+
+/// A task on its way to its worker. The wait until it is due is counted from `claimed_at`.
+#[derive(Debug, Clone)]
+pub(crate) struct Parcel {
+    pub task: ClaimedTask,
+    pub claimed_at: Instant,
+}
+
+/// The name under which readiness speaks of the database.
+pub(crate) const DATABASE: &str = "database";
+
+/// What the parts of a coordinator share.
+pub(crate) struct Coordinator {
+    pub id: Uuid,
+    pub address: String,
+    pub config: Config,
+    pub store: Store,
+    pub tokens: Tokens,
+    pub workers: WorkerClient,
+    pub health: Health,
+    pub shutdown: Shutdown,
+    pub recorder: Recorder,
+    /// Everything that was begun on behalf of a worker; waited for at the end.
+    pub tasks: TaskTracker,
+    /// A worker has room.
+    pub room: Notify,
+    /// Something may have to be rescued.
+    pub sweep: Notify,
+    shared: Mutex<Shared>,
+}
+
+/// What changes.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub fleet: Fleet,
+    /// Where each worker's tasks are put on their way; dropping one ends its dispatcher and its tether.
+    pub lines: HashMap<String, Line>,
+    /// How many tasks of each of our claims are still out.
+    claims: HashMap<i64, usize>,
+    /// Claims of which nothing is out any more.
+    finished_claims: Vec<i64>,
+    /// The live coordinators, as of the last sign of life.
+    pub peers: Vec<Peer>,
+}
+
+/// The way to one worker.
+pub(crate) struct Line {
+    pub parcels: mpsc::UnboundedSender<Vec<Parcel>>,
+    /// Ends what serves the worker.
+    pub ended: Shutdown,
+}
+
+impl Coordinator {
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        config: Config,
+        address: String,
+        store: Store,
+        workers: WorkerClient,
+        recorder: Recorder,
+        health: Health,
+        shutdown: Shutdown,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id: Uuid::now_v7(),
+            address,
+            tokens: Tokens::new(config.join_token.clone()),
+            config,
+            store,
+            workers,
+            health,
+            shutdown,
+            recorder,
+            tasks: TaskTracker::new(),
+            room: Notify::new(),
+            sweep: Notify::new(),
+            shared: Mutex::default(),
+        })
+    }
+
+    /// What changes; never held across a wait.
+    pub fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells readiness how a call of the database went.
+    pub fn noted<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        match &result {
+            Ok(_) => self.health.available(DATABASE),
+            Err(error) if error.is_temporary() => self.health.waiting(DATABASE, error.to_string()),
+            Err(error) => tracing::error!(%error, "the database refused a statement"),
+        }
+        result
+    }
+
+    /// The worker does not hold these any more. `worked`: it ran them.
+    pub fn settled(&self, worker_id: &str, claims: &[TaskClaim], worked: bool) {
+        let mut shared = self.shared();
+        let had = shared.fleet.settle(worker_id, claims, worked, Instant::now());
+        shared.count_down(&had);
+        drop(shared);
+        self.room.notify_one();
+    }
+
+    /// Gives claims back to the database; what cannot be given back now is found by a sweep.
+    pub async fn hand_back(&self, worker_id: &str, claims: Vec<TaskClaim>) {
+        if claims.is_empty() {
+            return;
+        }
+        if let Err(error) = self.noted(self.store.hand_back(&claims).await) {
+            tracing::warn!(%error, worker_id, tasks = claims.len(), "tasks wait for a sweep to be handed back");
+        }
+        self.settled(worker_id, &claims, false);
+    }
+
+    /// The worker is gone: from here, and from the database. What it held goes to others with the sweep that follows.
+    pub async fn give_up(&self, worker_id: &str, why: &str) {
+        tracing::warn!(worker_id, why, "giving up a worker");
+        self.shared().remove(worker_id);
+        let _ = self.noted(self.store.remove_workers(&[worker_id.to_owned()]).await);
+        self.sweep.notify_one();
+    }
+}
+
+impl Shared {
+    /// Claims of ours went out.
+    pub fn count_up(&mut self, claim: i64, tasks: usize) {
+        *self.claims.entry(claim).or_default() += tasks;
+    }
+
+    fn count_down(&mut self, ended: &[TaskClaim]) {
+        for TaskClaim { claim, .. } in ended {
+            let Some(out) = self.claims.get_mut(claim) else { continue };
+            *out -= 1;
+            if *out == 0 {
+                self.claims.remove(claim);
+                self.finished_claims.push(*claim);
+            }
+        }
+    }
+
+    /// Claims of which nothing is out any more, since the last time.
+    pub fn take_finished_claims(&mut self) -> Vec<i64> {
+        std::mem::take(&mut self.finished_claims)
+    }
+
+    /// No more tasks are put on the way; those that are on it arrive.
+    pub fn close_lines(&mut self) {
+        self.lines.clear();
+    }
+
+    /// The worker is not at home here any more. Its claims may still be in flight: whether they are is for the sweeps to say.
+    pub fn remove(&mut self, worker_id: &str) {
+        for TaskClaim { claim, .. } in self.fleet.remove(worker_id) {
+            self.claims.remove(&claim);
+        }
+        if let Some(line) = self.lines.remove(worker_id) {
+            line.ended.request();
+        }
+    }
+}

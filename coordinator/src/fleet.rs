@@ -1,0 +1,309 @@
+//! The workers at home with this coordinator: what each can do, what it holds, what room it has, and whose turn it is.
+//! Takes `now` and returns values: no clock, no network, no database.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use taskmaster_openapi::coordinator::Abilities;
+use taskmaster_openapi::report::TaskClaim;
+use taskmaster_store::claim::{Kind, Lane};
+
+use crate::rate::Rate;
+
+/// Besides its free slots, a worker is given as much as it got through lately in so long.
+const AHEAD: Duration = Duration::from_millis(100);
+
+/// A worker at home here.
+#[derive(Debug)]
+pub struct Member {
+    pub address: String,
+    pub push_secret: String,
+    pub abilities: Abilities,
+    slots: usize,
+    /// What it said it would hold at most.
+    capacity: usize,
+    /// What it was given and has not ended, and when it was given.
+    outstanding: HashMap<TaskClaim, Instant>,
+    rate: Rate,
+    /// It gets nothing (draining, moving to another home, not answering).
+    closed: bool,
+}
+
+/// What a heartbeat says of a worker.
+#[derive(Debug, Clone)]
+pub struct Sign {
+    pub address: String,
+    pub push_secret: String,
+    pub abilities: Abilities,
+    pub slots: usize,
+    pub room: usize,
+    pub held: Vec<TaskClaim>,
+    pub closed: bool,
+}
+
+/// The workers at home here.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    members: BTreeMap<String, Member>,
+    /// Who got the last task; the next worker's turn comes after.
+    last: Option<String>,
+}
+
+/// Workers that can run the same lanes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    pub lanes: Vec<i32>,
+    pub workers: Vec<String>,
+}
+
+impl Member {
+    fn room(&self, now: Instant) -> usize {
+        if self.closed {
+            return 0;
+        }
+        let ahead = (self.rate.get(now) * AHEAD.as_secs_f64()).floor() as usize;
+        (self.slots + ahead).min(self.capacity).saturating_sub(self.outstanding.len())
+    }
+
+    fn serves(&self, lane: &Lane) -> bool {
+        let able = match lane.kind {
+            Kind::Http => self.abilities.http,
+            Kind::Command => self.abilities.commands,
+        };
+        able && (self.abilities.queues.is_empty() || self.abilities.queues.iter().any(|queue| **queue == *lane.queue))
+    }
+}
+
+impl Fleet {
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    pub fn get(&self, worker_id: &str) -> Option<&Member> {
+        self.members.get(worker_id)
+    }
+
+    pub fn ids(&self) -> Vec<String> {
+        self.members.keys().cloned().collect()
+    }
+
+    /// A heartbeat: the worker is here, or is here again. What it holds and was not given here counts as given now.
+    pub fn sign(&mut self, worker_id: &str, sign: Sign, now: Instant) {
+        let member = self.members.entry(worker_id.to_owned()).or_insert_with(|| Member {
+            address: String::new(),
+            push_secret: String::new(),
+            abilities: sign.abilities.clone(),
+            slots: 0,
+            capacity: 0,
+            outstanding: HashMap::new(),
+            rate: Rate::new(now),
+            closed: false,
+        });
+        member.capacity = sign.room + sign.held.len();
+        for claim in sign.held {
+            member.outstanding.entry(claim).or_insert(now);
+        }
+        member.address = sign.address;
+        member.push_secret = sign.push_secret;
+        member.abilities = sign.abilities;
+        member.slots = sign.slots;
+        member.closed = sign.closed;
+    }
+
+    /// The worker gets nothing until its next heartbeat.
+    pub fn close(&mut self, worker_id: &str) {
+        if let Some(member) = self.members.get_mut(worker_id) {
+            member.closed = true;
+        }
+    }
+
+    /// The worker is not at home here any more. Gives back what it held.
+    pub fn remove(&mut self, worker_id: &str) -> Vec<TaskClaim> {
+        self.members.remove(worker_id).map(|member| member.outstanding.into_keys().collect()).unwrap_or_default()
+    }
+
+    /// The worker was given a task.
+    pub fn give(&mut self, worker_id: &str, claim: TaskClaim, now: Instant) {
+        if let Some(member) = self.members.get_mut(worker_id) {
+            member.outstanding.insert(claim, now);
+        }
+        self.last = Some(worker_id.to_owned());
+    }
+
+    /// The worker does not hold these any more; `worked` when it ran them. Gives back which it had.
+    pub fn settle(&mut self, worker_id: &str, claims: &[TaskClaim], worked: bool, now: Instant) -> Vec<TaskClaim> {
+        let Some(member) = self.members.get_mut(worker_id) else { return Vec::new() };
+        let had: Vec<TaskClaim> = claims.iter().filter(|c| member.outstanding.remove(c).is_some()).copied().collect();
+        if worked {
+            member.rate.add(had.len(), now);
+        }
+        had
+    }
+
+    /// What the worker holds and was not given here, and what it was given before `given_before` and does not hold.
+    pub fn compare(
+        &self,
+        worker_id: &str,
+        held: &[TaskClaim],
+        given_before: Instant,
+    ) -> (Vec<TaskClaim>, Vec<TaskClaim>) {
+        let Some(member) = self.members.get(worker_id) else { return (held.to_vec(), Vec::new()) };
+        let strange = held.iter().filter(|c| !member.outstanding.contains_key(c)).copied().collect();
+        let holds: std::collections::HashSet<&TaskClaim> = held.iter().collect();
+        let missing =
+            member.outstanding.iter().filter(|(claim, given)| **given < given_before && !holds.contains(claim));
+        (strange, missing.map(|(claim, _)| *claim).collect())
+    }
+
+    /// Workers by what they can run; those that can run none of the lanes are left out.
+    pub fn groups(&self, lanes: &[Lane]) -> Vec<Group> {
+        let mut groups: BTreeMap<Vec<i32>, Vec<String>> = BTreeMap::new();
+        for (id, member) in &self.members {
+            let served: Vec<i32> = lanes.iter().filter(|lane| member.serves(lane)).map(|lane| lane.id).collect();
+            if !served.is_empty() {
+                groups.entry(served).or_default().push(id.clone());
+            }
+        }
+        groups.into_iter().map(|(lanes, workers)| Group { lanes, workers }).collect()
+    }
+
+    /// Seats for at most `max` tasks: one after another to the workers in turn, each within its room. The turn begins after the
+    /// worker that was given a task last.
+    pub fn seats(&self, workers: &[String], max: usize, now: Instant) -> Vec<String> {
+        let turn = match &self.last {
+            Some(last) => workers.partition_point(|id| id <= last),
+            None => 0,
+        };
+        let order: Vec<&String> = workers[turn..].iter().chain(&workers[..turn]).collect();
+        let room = |id: &&String| self.members.get(*id).map_or(0, |member| member.room(now));
+        let mut rooms: Vec<usize> = order.iter().map(room).collect();
+        let mut seats = Vec::new();
+        loop {
+            let before = seats.len();
+            for (id, room) in order.iter().zip(&mut rooms) {
+                if *room > 0 && seats.len() < max {
+                    *room -= 1;
+                    seats.push((*id).clone());
+                }
+            }
+            if seats.len() == before {
+                return seats;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    fn abilities(commands: bool, queues: &[&str]) -> Abilities {
+        Abilities { commands, http: true, queues: queues.iter().map(|q| (*q).to_owned()).collect() }
+    }
+
+    fn sign(slots: usize, abilities: Abilities) -> Sign {
+        let (address, push_secret) = (String::new(), String::new());
+        Sign { address, push_secret, abilities, slots, room: 1_000, held: Vec::new(), closed: false }
+    }
+
+    fn claim(number: i64) -> TaskClaim {
+        TaskClaim { task_id: Uuid::from_u128(number as u128), claim: number }
+    }
+
+    fn fleet(slots: &[usize], now: Instant) -> (Fleet, Vec<String>) {
+        let mut fleet = Fleet::default();
+        for (i, slots) in slots.iter().enumerate() {
+            fleet.sign(&format!("w{i:02}"), sign(*slots, abilities(true, &[])), now);
+        }
+        let ids = fleet.ids();
+        (fleet, ids)
+    }
+
+    #[test]
+    fn idle_workers_take_turns_across_claims() {
+        let now = Instant::now();
+        let (mut fleet, ids) = fleet(&[5, 5, 5], now);
+        let mut given = Vec::new();
+        for number in 0..9 {
+            let seat = fleet.seats(&ids, 1, now).remove(0);
+            fleet.give(&seat, claim(number), now);
+            given.push(seat);
+        }
+        assert_eq!(given, ["w00", "w01", "w02", "w00", "w01", "w02", "w00", "w01", "w02"]);
+    }
+
+    #[test]
+    fn a_worker_is_given_no_more_than_its_slots_and_what_it_lately_did_in_a_tenth_of_a_second() {
+        let now = Instant::now();
+        let (mut fleet, ids) = fleet(&[5], now);
+        assert_eq!(fleet.seats(&ids, 100, now).len(), 5);
+        for number in 0..100 {
+            fleet.give("w00", claim(number), now);
+        }
+        let done: Vec<TaskClaim> = (0..100).map(claim).collect();
+        assert_eq!(fleet.settle("w00", &done, true, now).len(), 100);
+        // 100 in half a second: 200 a second, 20 in a tenth of one.
+        assert_eq!(fleet.seats(&ids, 100, now).len(), 25);
+    }
+
+    #[test]
+    fn a_closed_worker_gets_nothing_until_its_next_heartbeat() {
+        let now = Instant::now();
+        let (mut fleet, ids) = fleet(&[2, 2], now);
+        fleet.close("w00");
+        assert_eq!(fleet.seats(&ids, 100, now), ["w01", "w01"]);
+        fleet.sign("w00", sign(2, abilities(true, &[])), now);
+        assert_eq!(fleet.seats(&ids, 100, now).len(), 4);
+    }
+
+    #[test]
+    fn lanes_go_to_the_workers_that_serve_them() {
+        let now = Instant::now();
+        let mut fleet = Fleet::default();
+        fleet.sign("all", sign(1, abilities(true, &[])), now);
+        fleet.sign("http", sign(1, abilities(false, &[])), now);
+        fleet.sign("mail", sign(1, abilities(false, &["mail"])), now);
+        let lane = |id, queue: &str, kind| Lane { id, queue: queue.into(), kind };
+        let lanes = [lane(1, "default", Kind::Http), lane(2, "default", Kind::Command), lane(3, "mail", Kind::Http)];
+        let mut groups = fleet.groups(&lanes);
+        groups.sort_by_key(|g| g.lanes.len());
+        let lanes: Vec<Vec<i32>> = groups.iter().map(|g| g.lanes.clone()).collect();
+        assert_eq!(lanes, [vec![3], vec![1, 3], vec![1, 2, 3]]);
+    }
+
+    #[test]
+    fn what_a_worker_holds_is_compared_with_what_it_was_given() {
+        let now = Instant::now();
+        let (mut fleet, _) = fleet(&[5], now);
+        fleet.give("w00", claim(1), now);
+        fleet.give("w00", claim(2), now);
+        let later = now + Duration::from_secs(10);
+        fleet.give("w00", claim(3), later);
+        let (strange, missing) = fleet.compare("w00", &[claim(1), claim(9)], later);
+        assert_eq!((strange, missing), (vec![claim(9)], vec![claim(2)]));
+    }
+
+    proptest! {
+        #[test]
+        fn seats_are_within_room_and_differ_by_at_most_one_between_workers_with_room(
+            slots in prop::collection::vec(0..20usize, 1..8), max in 0..100usize, last in 0..8usize,
+        ) {
+            let now = Instant::now();
+            let (mut fleet, ids) = fleet(&slots, now);
+            fleet.last = Some(format!("w{last:02}"));
+            let seats = fleet.seats(&ids, max, now);
+            prop_assert_eq!(seats.len(), max.min(slots.iter().sum()));
+            let counts: Vec<usize> = ids.iter().map(|id| seats.iter().filter(|s| *s == id).count()).collect();
+            let most = counts.iter().max().copied().unwrap_or(0);
+            for (count, room) in counts.iter().zip(&slots) {
+                prop_assert!(count <= room && (count == room || count + 1 >= most));
+            }
+        }
+    }
+}

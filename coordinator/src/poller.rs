@@ -1,0 +1,270 @@
+//! Claiming what is due for those who have room.
+//!
+//! The poller knows which bands (a lane and a priority) may have something due, because a notification named them, a timer that a look
+//! ahead has set went off, or a rescan found them. It claims from those only, and only as much as there is room for.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use taskmaster_openapi::report::TaskClaim;
+use taskmaster_store::StoreError;
+use taskmaster_store::claim::{Band, BandFrom, Claimed, Lane};
+use taskmaster_store::wakeup::{Channel, Listener, Wakeup};
+use tokio::sync::mpsc;
+
+use crate::coordinator::{Coordinator, Parcel};
+use crate::fleet::Group;
+
+/// Tasks are claimed so long before they are due; the worker waits out the rest.
+const HORIZON: Duration = Duration::from_millis(250);
+/// Tasks of one claim.
+const CLAIM_MAX: usize = 1_000;
+/// A transaction may commit its tasks so long after they became due without being overlooked until the next rescan.
+const LATE_COMMIT: TimeDelta = TimeDelta::milliseconds(500);
+/// A rescan goes back so far below the low-water mark: no transaction lives longer (see the store's statement time-out).
+const RESCAN: TimeDelta = TimeDelta::seconds(30);
+/// After a claim that found less than there was room for, late commits are looked for once more.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Notifications that may wait for the poller; the connection is not read further before.
+const NOTIFICATIONS_MAX: usize = 1_000;
+/// Between tries while the database is not available.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What is known of a band.
+#[derive(Debug, Clone, Copy, Default)]
+struct Watch {
+    /// Nothing unclaimed is due before.
+    low_water: Option<DateTime<Utc>>,
+    /// Something may be due.
+    hot: bool,
+    /// Something may be due then.
+    at: Option<Instant>,
+    /// Look for late commits then.
+    look_again: Option<Instant>,
+    /// The next claim looks for late commits.
+    below: bool,
+}
+
+pub(crate) struct Poller {
+    coordinator: Arc<Coordinator>,
+    lanes: Vec<Lane>,
+    bands: HashMap<Band, Watch>,
+    next_poll: Instant,
+}
+
+/// What made the poller wake up.
+enum Wake {
+    Notified(String),
+    Connected,
+    Room,
+    Timer,
+}
+
+impl Poller {
+    pub fn new(coordinator: Arc<Coordinator>) -> Self {
+        Self { coordinator, lanes: Vec::new(), bands: HashMap::new(), next_poll: Instant::now() }
+    }
+
+    /// Polls until the stop is requested.
+    pub async fn run(mut self) {
+        let shutdown = self.coordinator.shutdown.clone();
+        let (sender, mut notifications) = mpsc::channel(NOTIFICATIONS_MAX);
+        if !self.coordinator.config.no_notifications {
+            let listener = self.coordinator.store.listen(&[Channel::Due]);
+            let stop = shutdown.clone();
+            self.coordinator.tasks.spawn(async move { stop.or_stop(listen(listener, sender)).await });
+        }
+        while let Some(wake) = shutdown.or_stop(self.wait(&mut notifications)).await {
+            if let Err(error) = self.handle(wake).await {
+                let _ = self.coordinator.noted::<()>(Err(error));
+                // Whatever was missed meanwhile is found by a rescan.
+                self.next_poll = Instant::now() + PAUSE;
+                if shutdown.or_stop(tokio::time::sleep(PAUSE)).await.is_none() {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn wait(&mut self, notifications: &mut mpsc::Receiver<Wake>) -> Wake {
+        let timer = self.next_timer();
+        tokio::select! {
+            Some(wake) = notifications.recv() => wake,
+            () = self.coordinator.room.notified() => Wake::Room,
+            () = tokio::time::sleep_until(timer.into()) => Wake::Timer,
+        }
+    }
+
+    fn next_timer(&self) -> Instant {
+        let bands = self.bands.values().flat_map(|watch| [watch.at, watch.look_again]).flatten();
+        bands.chain([self.next_poll]).min().unwrap_or(self.next_poll)
+    }
+
+    async fn handle(&mut self, wake: Wake) -> Result<(), StoreError> {
+        match wake {
+            Wake::Notified(bands) => self.notified(&bands).await?,
+            Wake::Connected => self.rescan().await?,
+            Wake::Room => {}
+            Wake::Timer => self.timer().await?,
+        }
+        while self.claim_round().await? {}
+        Ok(())
+    }
+
+    /// Bands as `lane:priority`, separated by commas; `*` is all of them.
+    async fn notified(&mut self, bands: &str) -> Result<(), StoreError> {
+        let parsed: Option<Vec<Band>> = bands.split(',').map(parse_band).collect();
+        let Some(parsed) = parsed else { return self.rescan().await };
+        if parsed.iter().any(|band| !self.lanes.iter().any(|lane| lane.id == band.lane)) {
+            self.lanes = self.coordinator.store.lanes().await?;
+        }
+        for band in parsed {
+            self.bands.entry(band).or_default().hot = true;
+        }
+        Ok(())
+    }
+
+    async fn timer(&mut self) -> Result<(), StoreError> {
+        let now = Instant::now();
+        if now >= self.next_poll {
+            return self.rescan().await;
+        }
+        for watch in self.bands.values_mut() {
+            if watch.at.is_some_and(|at| at <= now) {
+                (watch.at, watch.hot) = (None, true);
+            }
+            if watch.look_again.is_some_and(|at| at <= now) {
+                (watch.look_again, watch.hot) = (None, true);
+                watch.low_water = watch.low_water.map(|mark| mark - RESCAN);
+                watch.below = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// The poll: looks at every band there is, from further down than the marks say.
+    async fn rescan(&mut self) -> Result<(), StoreError> {
+        self.next_poll = Instant::now() + self.coordinator.config.poll_seconds;
+        self.lanes = self.coordinator.noted(self.coordinator.store.lanes().await)?;
+        let before = std::mem::take(&mut self.bands);
+        for band in self.coordinator.store.bands().await? {
+            let mark = before.get(&band).and_then(|watch| watch.low_water).map(|mark| mark - RESCAN);
+            self.bands.insert(band, Watch { low_water: mark, hot: true, below: true, ..Watch::default() });
+        }
+        Ok(())
+    }
+
+    /// One claim for each group of workers that has room. `true` when there may be more to claim.
+    async fn claim_round(&mut self) -> Result<bool, StoreError> {
+        let groups = self.coordinator.shared().fleet.groups(&self.lanes);
+        let mut more = false;
+        for group in groups {
+            let bands = self.hot_bands(&group);
+            if bands.is_empty() {
+                continue;
+            }
+            let seats = self.coordinator.shared().fleet.seats(&group.workers, CLAIM_MAX, Instant::now());
+            if seats.is_empty() {
+                continue;
+            }
+            more |= self.claim(&bands, seats).await?;
+        }
+        Ok(more && !self.coordinator.shutdown.is_requested())
+    }
+
+    fn hot_bands(&self, group: &Group) -> Vec<BandFrom> {
+        let hot = self.bands.iter().filter(|(band, watch)| watch.hot && group.lanes.contains(&band.lane));
+        let mut bands: Vec<BandFrom> =
+            hot.map(|(band, watch)| BandFrom { band: *band, low_water: watch.low_water }).collect();
+        bands.sort_unstable_by_key(|b| (std::cmp::Reverse(b.band.priority), b.band.lane));
+        bands
+    }
+
+    async fn claim(&mut self, bands: &[BandFrom], seats: Vec<String>) -> Result<bool, StoreError> {
+        let horizon_ms = HORIZON.as_secs_f64() * 1000.0;
+        let claimed = self.coordinator.store.claim(self.coordinator.id, bands, &seats, horizon_ms).await?;
+        let exhausted = claimed.tasks.len() < seats.len();
+        self.raise_marks(&claimed);
+        self.send(claimed, &seats);
+        if exhausted {
+            self.look_ahead(bands).await?;
+        }
+        Ok(!exhausted)
+    }
+
+    /// Above what was claimed in a band, nothing is passed over; below, nothing is left, late commits aside.
+    fn raise_marks(&mut self, claimed: &Claimed) {
+        for task in &claimed.tasks {
+            let mark = task.run_at.min(claimed.now - LATE_COMMIT);
+            let watch = self.bands.entry(task.band).or_default();
+            watch.low_water = watch.low_water.max(Some(mark));
+        }
+    }
+
+    /// Puts each task on the line to its worker.
+    fn send(&self, claimed: Claimed, seats: &[String]) {
+        let claimed_at = Instant::now();
+        let mut parcels: BTreeMap<String, Vec<Parcel>> = BTreeMap::new();
+        let mut shared = self.coordinator.shared();
+        let mut tasks = claimed.tasks;
+        // In the order of the seats, so that the last turn is the last one taken.
+        tasks.sort_unstable_by_key(|task| task.seat);
+        for task in tasks {
+            let Some(worker_id) = seats.get(task.seat) else { continue };
+            shared.fleet.give(worker_id, TaskClaim { task_id: task.task_id, claim: task.claim }, claimed_at);
+            shared.count_up(task.claim, 1);
+            parcels.entry(worker_id.clone()).or_default().push(Parcel { task, claimed_at });
+        }
+        for (worker_id, parcels) in parcels {
+            // A worker that left meanwhile has no line: its tasks are stranded with it, and rescued with the rest.
+            match shared.lines.get(&worker_id) {
+                Some(line) => drop(line.parcels.send(parcels)),
+                None => self.coordinator.sweep.notify_one(),
+            }
+        }
+    }
+
+    /// Nothing more is due in these bands: sets their timers by what comes next.
+    async fn look_ahead(&mut self, bands: &[BandFrom]) -> Result<(), StoreError> {
+        let ahead_ms = self.coordinator.config.lookahead_seconds.as_secs_f64() * 1000.0;
+        let next: HashMap<Band, f64> = self.coordinator.store.next_due(bands, ahead_ms).await?.into_iter().collect();
+        let now = Instant::now();
+        for BandFrom { band, .. } in bands {
+            let watch = self.bands.entry(*band).or_default();
+            watch.hot = false;
+            watch.look_again = (!std::mem::take(&mut watch.below)).then_some(now + LOOK_AGAIN);
+            watch.at = next.get(band).map(|ms| now + wait_for(*ms));
+        }
+        Ok(())
+    }
+}
+
+/// From now until a task that is due in so many milliseconds may be claimed.
+fn wait_for(due_in_ms: f64) -> Duration {
+    Duration::from_secs_f64((due_in_ms / 1000.0 - HORIZON.as_secs_f64()).clamp(0.001, 3_600.0))
+}
+
+/// Passes notifications on, over connections as they come and go.
+async fn listen(mut listener: Listener, sender: mpsc::Sender<Wake>) {
+    loop {
+        let wake = match listener.recv().await {
+            Ok(Wakeup::Notified(_, bands)) => Wake::Notified(bands),
+            Ok(Wakeup::Connected) => Wake::Connected,
+            Err(error) => {
+                tracing::debug!(%error, "not listening");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        if sender.send(wake).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn parse_band(text: &str) -> Option<Band> {
+    let (lane, priority) = text.split_once(':')?;
+    Some(Band { lane: lane.parse().ok()?, priority: priority.parse().ok()? })
+}

@@ -1,0 +1,86 @@
+//! Recording what workers report: reports of all workers that arrive together are recorded together.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use taskmaster_openapi::report::{ReportResult, ReportStatus, TaskClaim};
+use taskmaster_openapi::{Code, Problem, limits};
+use taskmaster_service::batch::{BatchError, BatchLimits, Batcher};
+use taskmaster_store::outcome::WorkerReport;
+use taskmaster_store::{Store, StoreError};
+
+use crate::coordinator::Coordinator;
+
+type Answer = Result<Vec<ReportResult>, Arc<StoreError>>;
+
+/// Requests that may wait to be recorded.
+const WAITING_MAX: usize = 10_000;
+/// Statements in progress at once: one is written while the next is collected and sent.
+const CONCURRENCY: usize = 2;
+
+/// Records reports in batches.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorder {
+    batcher: Batcher<Vec<WorkerReport>, Answer>,
+}
+
+impl Recorder {
+    /// The recorder, and what drives it.
+    pub fn new(store: Store) -> (Self, impl Future<Output = ()> + Send) {
+        let limits =
+            BatchLimits { waiting_max: WAITING_MAX, batch_weight_max: limits::REPORTS_MAX, concurrency: CONCURRENCY };
+        let (batcher, driver) = Batcher::new(limits, Vec::len, move |requests| {
+            let store = store.clone();
+            async move { record(&store, requests).await }
+        });
+        (Self { batcher }, driver)
+    }
+}
+
+/// Records the reports of several requests in one go, and gives each request its part of the results.
+async fn record(store: &Store, requests: Vec<Vec<WorkerReport>>) -> Vec<Answer> {
+    let sizes: Vec<usize> = requests.iter().map(Vec::len).collect();
+    let reports: Vec<WorkerReport> = requests.into_iter().flatten().collect();
+    match store.record(&reports).await {
+        Ok(recorded) => {
+            let mut results = recorded.results.into_iter();
+            sizes.into_iter().map(|size| Ok(results.by_ref().take(size).collect())).collect()
+        }
+        Err(error) => {
+            let error = Arc::new(error);
+            sizes.into_iter().map(|_| Err(error.clone())).collect()
+        }
+    }
+}
+
+impl Coordinator {
+    /// Records a worker's reports, and takes what has ended off the worker's account.
+    ///
+    /// # Errors
+    /// `overloaded`, `database_unavailable`: the worker sends the reports again.
+    pub async fn record(&self, worker_id: &str, reports: Vec<WorkerReport>) -> Result<Vec<ReportResult>, Problem> {
+        let ends: Vec<bool> = reports.iter().map(|r| r.report.status != ReportStatus::Started).collect();
+        let answer = self.recorder.batcher.submit(reports).await.map_err(|error| match error {
+            BatchError::Overloaded => {
+                Problem::new(Code::Overloaded, "Too many reports are waiting. Send these again.").retry_after_seconds(1)
+            }
+            BatchError::Stopped => Problem::new(Code::ShuttingDown, "Send the reports to another coordinator."),
+        })?;
+        let results = answer.map_err(|error| {
+            self.health.waiting(crate::coordinator::DATABASE, error.to_string());
+            tracing::warn!(%error, worker_id, "reports were not recorded");
+            Problem::new(Code::DatabaseUnavailable, "Nothing was recorded. Send the reports again.")
+                .retry_after_seconds(1)
+        })?;
+        let over: Vec<TaskClaim> = results
+            .iter()
+            .zip(ends)
+            .filter(|(result, ends)| *ends || result.status >= 400)
+            .map(|(result, _)| TaskClaim { task_id: result.task_id, claim: result.claim })
+            .collect();
+        if !over.is_empty() {
+            self.settled(worker_id, &over, true);
+        }
+        Ok(results)
+    }
+}

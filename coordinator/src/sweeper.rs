@@ -1,0 +1,124 @@
+//! Nothing stays stuck: signs of life, the dead, the stranded, and what is kept too long.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use taskmaster_store::StoreError;
+use taskmaster_store::fleet::COORDINATOR_LEASE_SECONDS;
+use taskmaster_store::rescue::RescueLimits;
+
+use crate::coordinator::Coordinator;
+
+/// Signs of life are given, and the dead and the stranded looked for, this often.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Claims that nobody removed are looked for this often.
+const CLAIMS_EVERY: Duration = Duration::from_secs(10);
+/// Partitions and retention are seen to this often.
+const UPKEEP_EVERY: Duration = Duration::from_secs(600);
+/// A claim that is not started for so long is taken back, even from a live worker of a live coordinator.
+const UNSTARTED_SECONDS: f64 = 60.0;
+
+pub(crate) struct Sweeper {
+    coordinator: Arc<Coordinator>,
+    /// The database has answered without a break since then.
+    in_contact_since: Option<Instant>,
+    next_claims: Instant,
+    next_upkeep: Instant,
+}
+
+impl Sweeper {
+    pub fn new(coordinator: Arc<Coordinator>) -> Self {
+        let now = Instant::now();
+        Self { coordinator, in_contact_since: None, next_claims: now, next_upkeep: now }
+    }
+
+    /// Sweeps until the stop is requested.
+    pub async fn run(mut self) {
+        let shutdown = self.coordinator.shutdown.clone();
+        loop {
+            let swept = self.sweep().await;
+            match self.coordinator.noted(swept) {
+                Ok(()) => drop(self.in_contact_since.get_or_insert_with(Instant::now)),
+                Err(_) => self.in_contact_since = None,
+            }
+            let woken = async {
+                let _ = tokio::time::timeout(SWEEP_EVERY, self.coordinator.sweep.notified()).await;
+            };
+            if shutdown.or_stop(woken).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn sweep(&mut self) -> Result<(), StoreError> {
+        let coordinator = &self.coordinator;
+        let store = &coordinator.store;
+        let peers = store.coordinator_alive(coordinator.id, &coordinator.address).await?;
+        coordinator.shared().peers = peers;
+        let finished = coordinator.shared().take_finished_claims();
+        if !finished.is_empty() {
+            store.forget_claims(&finished).await?;
+        }
+        self.leave_to_others().await?;
+        self.bury().await?;
+        let rescued = store.rescue(&self.limits()).await?;
+        if rescued > 0 {
+            tracing::info!(tasks = rescued, "rescued tasks");
+        }
+        self.keep_up().await
+    }
+
+    /// Workers that have found another home.
+    async fn leave_to_others(&self) -> Result<(), StoreError> {
+        let here = self.coordinator.shared().fleet.ids();
+        if here.is_empty() {
+            return Ok(());
+        }
+        let mine = self.coordinator.store.workers_at_home(self.coordinator.id).await?;
+        for worker_id in here.iter().filter(|id| !mine.contains(id)) {
+            tracing::info!(worker_id, "a worker is at home elsewhere, or gone");
+            self.coordinator.shared().remove(worker_id);
+        }
+        Ok(())
+    }
+
+    /// Gives up workers without heartbeats. After the database was away, and at the start, workers first get the time to be heard.
+    async fn bury(&self) -> Result<(), StoreError> {
+        let lease = self.coordinator.config.worker_lease();
+        if self.in_contact_since.is_none_or(|since| since.elapsed() < lease) {
+            return Ok(());
+        }
+        for worker_id in self.coordinator.store.remove_dead_workers(lease.as_secs_f64()).await? {
+            tracing::warn!(worker_id, "a worker has no heartbeat any more");
+            self.coordinator.shared().remove(&worker_id);
+        }
+        Ok(())
+    }
+
+    fn limits(&self) -> RescueLimits {
+        RescueLimits {
+            coordinator_lease_seconds: COORDINATOR_LEASE_SECONDS,
+            unstarted_seconds: UNSTARTED_SECONDS,
+            timeout_margin_seconds: self.coordinator.config.timeout_margin_seconds.as_secs_f64(),
+        }
+    }
+
+    async fn keep_up(&mut self) -> Result<(), StoreError> {
+        let (store, config) = (&self.coordinator.store, &self.coordinator.config);
+        let now = Instant::now();
+        if now >= self.next_claims {
+            store.sweep_claims().await?;
+            store.trim_events(config.events_kept_seconds.as_secs_f64()).await?;
+            self.next_claims = now + CLAIMS_EVERY;
+        }
+        if now >= self.next_upkeep {
+            store.ensure_partitions().await?;
+            let dropped = store.drop_old_partitions(config.history_days).await?;
+            if !dropped.is_empty() {
+                tracing::info!(?dropped, "dropped old history");
+            }
+            self.next_upkeep = now + UPKEEP_EVERY;
+        }
+        Ok(())
+    }
+}
