@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 use taskmaster::postgres::{Fetch, Options, PostgresError, PrivatePostgres};
@@ -158,6 +158,21 @@ async fn an_ephemeral_one_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn what_a_killed_ephemeral_one_left_is_removed_by_a_later_one() {
+    let mut holder = Holder::begin(Path::new(""));
+    let directory = holder.directory.clone();
+    assert!(directory.starts_with(std::env::temp_dir().canonicalize().unwrap()), "{directory:?}");
+    holder.kill();
+    until("the server has ended", || is_gone(holder.pid)).await;
+    assert!(directory.exists());
+    let lock = fs::File::options().write(true).open(directory.join("postgres.lock")).unwrap();
+    lock.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+
+    PrivatePostgres::start(&Options::ephemeral()).await.unwrap().stop().await;
+    assert!(!directory.exists());
+}
+
+#[tokio::test]
 async fn a_dropped_one_ends_and_leaves_nothing() {
     let postgres = PrivatePostgres::start(&Options::ephemeral()).await.unwrap();
     let (directory, pid) = (postgres.directory().to_owned(), postgres.pid());
@@ -199,7 +214,7 @@ async fn a_killed_server_with_a_busy_connection_does_not_block_the_next_start() 
 async fn kill_9_of_the_holder_blocks_nothing_and_loses_nothing() {
     let scratch = Scratch::new();
     let mut holder = Holder::begin(&scratch.data_dir());
-    let pid = holder.server_pid();
+    let pid = holder.pid;
     let mut connection = PgConnection::connect(&holder.url).await.unwrap();
     sqlx::query("CREATE TABLE kept AS SELECT 42 AS answer").execute(&mut connection).await.unwrap();
     holder.kill();
@@ -216,7 +231,7 @@ async fn kill_9_of_the_holder_blocks_nothing_and_loses_nothing() {
 async fn kill_9_of_the_holder_ends_the_server() {
     let scratch = Scratch::new();
     let mut holder = Holder::begin(&scratch.data_dir());
-    let pid = holder.server_pid();
+    let pid = holder.pid;
     assert!(!is_gone(pid));
     holder.kill();
     until("the server has ended", || is_gone(pid)).await;
@@ -255,7 +270,7 @@ async fn a_second_holder_is_refused_by_name() {
     assert!(!message.contains('\n'), "{message}");
     // The holder is not disturbed.
     PgConnection::connect(&holder.url).await.unwrap().close().await.unwrap();
-    let pid = holder.server_pid();
+    let pid = holder.pid;
     holder.kill();
     scratch.start_and_stop().await;
     assert!(is_gone(pid));
@@ -423,8 +438,10 @@ async fn roots_closed_data_directory_links_to_one_that_the_server_can_enter() {
 #[tokio::test]
 async fn holds_a_server_until_killed() {
     let Some(directory) = std::env::var_os(HOLD) else { return };
-    let postgres = PrivatePostgres::start(&Options::new(directory)).await.unwrap();
-    writeln!(std::io::stdout(), "\nHOLDING {} {}", postgres.pid(), postgres.url()).unwrap();
+    let options = if directory.is_empty() { Options::ephemeral() } else { Options::new(directory) };
+    let postgres = PrivatePostgres::start(&options).await.unwrap();
+    let directory = postgres.directory().display();
+    writeln!(std::io::stdout(), "\nHOLDING {} {} {directory}", postgres.pid(), postgres.url()).unwrap();
     postgres.ended().await;
 }
 
@@ -433,9 +450,11 @@ struct Holder {
     child: Child,
     pid: i32,
     url: String,
+    directory: PathBuf,
 }
 
 impl Holder {
+    /// An empty path stands for an ephemeral one.
     fn spawn(data_dir: &Path) -> Child {
         Command::new(std::env::current_exe().unwrap())
             .args(["holds_a_server_until_killed", "--exact", "--nocapture"])
@@ -449,12 +468,8 @@ impl Holder {
         let mut child = Self::spawn(data_dir);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         let said = lines.find_map(|line| Some(line.strip_prefix("HOLDING ")?.to_owned())).expect("the holder holds");
-        let (pid, url) = said.split_once(' ').unwrap();
-        Self { child, pid: pid.parse().unwrap(), url: url.to_owned() }
-    }
-
-    fn server_pid(&self) -> i32 {
-        self.pid
+        let [pid, url, directory] = said.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
+        Self { child, pid: pid.parse().unwrap(), url: url.to_owned(), directory: directory.into() }
     }
 
     fn kill(&mut self) {

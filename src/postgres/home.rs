@@ -6,10 +6,11 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::{PostgresError, Trying};
 use super::user::{self, ServerUser};
+use super::{leftover, locate};
 
 /// Where root's databases are when the server's user may not enter the data directory.
 const PLACE_OF_ROOT: &str = "/var/lib/taskmaster";
@@ -19,6 +20,10 @@ const EPHEMERAL_PREFIX: &str = "taskmaster-ephemeral-";
 
 /// An ephemeral directory younger than this may not have been locked yet by its owner.
 const SWEEP_AGE: Duration = Duration::from_secs(60);
+
+/// How long a lock may be held by children that are just being started, which inherit it until they run their program.
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// A socket's path may be 103 bytes long on macOS, a little more on Linux; PostgreSQL adds `/.s.PGSQL.65535`.
 const SOCKET_DIR_LIMIT_BYTES: usize = 103 - "/.s.PGSQL.65535".len();
@@ -41,31 +46,31 @@ pub(super) struct Home {
     pub ephemeral: bool,
     /// Where the socket is.
     pub socket_dir: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Home {
     /// Takes hold of a data directory, which is made when missing.
-    pub fn claim(directory: &Path) -> Result<Self, PostgresError> {
-        Self::claim_as(directory, false)
+    pub async fn claim(directory: &Path) -> Result<Self, PostgresError> {
+        Self::claim_as(directory, false).await
     }
 
     /// A new data directory that goes when this is dropped.
-    pub fn claim_ephemeral() -> Result<Self, PostgresError> {
+    pub async fn claim_ephemeral() -> Result<Self, PostgresError> {
         sweep_abandoned();
         let name = format!("{EPHEMERAL_PREFIX}{:016x}", rand::random::<u64>());
-        Self::claim_as(&std::env::temp_dir().join(name), true)
+        Self::claim_as(&std::env::temp_dir().join(name), true).await
     }
 
-    fn claim_as(directory: &Path, ephemeral: bool) -> Result<Self, PostgresError> {
+    async fn claim_as(directory: &Path, ephemeral: bool) -> Result<Self, PostgresError> {
         make_directory(directory)?;
         let directory = directory.canonicalize().trying("find", directory)?;
-        let lock = lock(&directory)?;
+        let lock = lock_patiently(&directory).await?;
         let link = directory.join("postgres");
         let user = ServerUser::needed_for(&link.join("data"))?;
         let place = place(&directory, &link, user)?;
         let socket_dir = socket_dir(&place, user)?;
-        Ok(Self { directory, place, user, ephemeral, socket_dir, _lock: lock })
+        Ok(Self { directory, place, user, ephemeral, socket_dir, lock })
     }
 
     /// The server's data directory (PGDATA).
@@ -110,11 +115,24 @@ impl Drop for Home {
             let _ = fs::remove_dir_all(&self.place);
             let _ = fs::remove_dir_all(&self.directory);
         }
+        // Closing would not do: a child that is just being started has a copy of the file for a moment.
+        let _ = self.lock.unlock();
     }
 }
 
-/// Locks the directory for this process. The kernel lets go when the process ends, however it does; children do not
-/// inherit the lock, since Rust opens files close-on-exec.
+/// Locks the directory for this process, even if a killed one's children let go of it only now.
+async fn lock_patiently(directory: &Path) -> Result<File, PostgresError> {
+    let began = Instant::now();
+    loop {
+        match lock(directory) {
+            Err(PostgresError::InUse { .. }) if began.elapsed() < LOCK_PATIENCE => tokio::time::sleep(LOCK_POLL).await,
+            locked => return locked,
+        }
+    }
+}
+
+/// Locks the directory for this process. The kernel lets go when the process ends, however it does; programs that it runs
+/// do not inherit the lock, since Rust opens files close-on-exec.
 fn lock(directory: &Path) -> Result<File, PostgresError> {
     let path = directory.join("postgres.lock");
     let mut open = OpenOptions::new();
@@ -212,23 +230,24 @@ fn free_port() -> std::io::Result<u16> {
     random.map_or_else(|| Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port()), Ok)
 }
 
-/// Removes the ephemeral directories of processes that were killed and whose server has gone.
+/// Removes the ephemeral directories of processes that were killed.
 fn sweep_abandoned() {
     let pattern = std::env::temp_dir().join(format!("{EPHEMERAL_PREFIX}*"));
-    for directory in super::locate::expand(&pattern) {
-        let lock_file = directory.join("postgres.lock");
-        let old = lock_file
-            .metadata()
-            .and_then(|it| it.modified())
-            .is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > SWEEP_AGE));
-        let Ok(place) = directory.join("postgres").canonicalize() else { continue };
-        if !old || place.join("data/postmaster.pid").exists() && super::leftover::runs(&place.join("data")) {
+    for directory in locate::expand(&pattern) {
+        let link = directory.join("postgres");
+        let place = link.canonicalize().unwrap_or(link);
+        if !is_old(&directory.join("postgres.lock")) || leftover::runs(&place.join("data")) {
             continue;
         }
-        // Held while removing, so that two sweepers do not meet.
+        // Held while removing. Somebody else's directories cannot be locked.
         if let Ok(_lock) = lock(&directory) {
             let _ = fs::remove_dir_all(&place);
             let _ = fs::remove_dir_all(&directory);
         }
     }
+}
+
+fn is_old(file: &Path) -> bool {
+    let modified = file.metadata().and_then(|it| it.modified());
+    modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > SWEEP_AGE))
 }

@@ -1,8 +1,10 @@
 //! Finds PostgreSQL's programs on this machine.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::Output;
+use std::time::{Duration, Instant};
 
 use super::program;
 use super::user::ServerUser;
@@ -25,6 +27,7 @@ const USUAL_PLACES: [&str; 9] = [
 
 /// How long `postgres --version` may take.
 const VERSION_PATIENCE: Duration = Duration::from_secs(10);
+const BUSY_POLL: Duration = Duration::from_millis(20);
 
 /// One installation of PostgreSQL: a directory that has `postgres` and `initdb`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +53,7 @@ impl Programs {
 
     /// What the programs in `bin` say they are, or why they do not run.
     pub async fn ask(bin: PathBuf) -> Result<Self, String> {
-        let command = version_command(&bin);
-        let output = program::output(command, VERSION_PATIENCE).await.map_err(|error| error.to_string())?;
+        let output = ask_version(&bin).await.map_err(|error| error.to_string())?;
         if !output.status.success() {
             return Err(program::complaint(&output));
         }
@@ -61,10 +63,19 @@ impl Programs {
     }
 }
 
-fn version_command(bin: &Path) -> std::process::Command {
-    let mut command = program::command(&bin.join("postgres"), None, libc::SIGKILL);
-    command.arg("--version");
-    command
+async fn ask_version(bin: &Path) -> io::Result<Output> {
+    let began = Instant::now();
+    loop {
+        let mut command = program::command(&bin.join("postgres"), None, libc::SIGKILL);
+        command.arg("--version");
+        match program::output(command, VERSION_PATIENCE).await {
+            // A program just unpacked, which a child that is being started elsewhere still has open for writing.
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && began.elapsed() < VERSION_PATIENCE => {
+                tokio::time::sleep(BUSY_POLL).await;
+            }
+            output => return output,
+        }
+    }
 }
 
 /// `postgres (PostgreSQL) 15.19 (Debian 15.19-0+deb12u1)` is 15 and 19.

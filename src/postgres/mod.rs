@@ -89,8 +89,11 @@ impl PrivatePostgres {
     /// accepted.
     pub async fn start(options: &Options) -> Result<Self, PostgresError> {
         let began = Instant::now();
-        let home = if options.ephemeral { Home::claim_ephemeral() } else { Home::claim(&options.data_dir) };
-        let home = Arc::new(home?);
+        let home = match options.ephemeral {
+            true => Home::claim_ephemeral().await?,
+            false => Home::claim(&options.data_dir).await?,
+        };
+        let home = Arc::new(home);
         let programs = programs(options, cluster::major(&home)?, home.user).await?;
         let stale_pid = leftover::stop(&home.data()).await?;
         let password = cluster::open_or_make(&home, &programs).await?;
