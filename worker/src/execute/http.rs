@@ -1,0 +1,299 @@
+//! HTTP requests: made exactly as given, answered within bounds, and only to addresses that are allowed.
+
+use std::error::Error;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use chrono::{DateTime, Utc};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use taskmaster_openapi::limits::{HEADER_VALUE_BYTES_MAX, RESULT_HEADERS_MAX, RETRY_SECONDS_MAX};
+use taskmaster_openapi::task::{ErrorCode, HttpWork, TaskResult};
+use taskmaster_openapi::worker::{SubmittedTask, headers};
+use url::Host;
+
+use super::output::Output;
+use super::{Ending, Failure};
+use crate::targets::{self, TargetRule};
+
+/// How long a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections kept open to one target.
+const IDLE_CONNECTIONS_MAX: usize = 64;
+/// How long an unused connection is kept; below what servers commonly allow (60 s and more).
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+const USER_AGENT: &str = concat!("TaskMaster/", env!("CARGO_PKG_VERSION"));
+
+/// Makes HTTP requests.
+#[derive(Debug)]
+pub(crate) struct HttpExecutor {
+    client: reqwest::Client,
+    rules: Arc<[TargetRule]>,
+}
+
+impl HttpExecutor {
+    pub fn new(rules: &[TargetRule]) -> reqwest::Result<Self> {
+        taskmaster_service::client::install_tls();
+        let rules: Arc<[TargetRule]> = rules.into();
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .tcp_nodelay(true)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .user_agent(USER_AGENT)
+            .dns_resolver(AllowedAddresses { rules: rules.clone() })
+            .build()?;
+        Ok(Self { client, rules })
+    }
+
+    /// Makes one request. Dropping it ends the exchange.
+    pub async fn run(&self, task: &SubmittedTask, work: &HttpWork) -> Ending {
+        let request = match self.request(task, work) {
+            Ok(request) => request,
+            Err(failure) => return Ending::Failed(None, failure),
+        };
+        match self.client.execute(request).await {
+            Ok(answer) => read(answer).await,
+            Err(error) => Ending::Failed(None, failure_of(&error)),
+        }
+    }
+
+    fn request(&self, task: &SubmittedTask, work: &HttpWork) -> Result<reqwest::Request, Failure> {
+        let unusable =
+            |what: &str| Failure::new(ErrorCode::HttpProtocol, format!("the request cannot be made: {what}"));
+        let url = url::Url::parse(&work.url).map_err(|error| unusable(&format!("the URL: {error}")))?;
+        self.check_literal(&url)?;
+        let method = http::Method::from_bytes(work.method.as_str().as_bytes()).map_err(|_| unusable("the method"))?;
+        let mut request = reqwest::Request::new(method, url);
+        *request.headers_mut() = given_headers(work).map_err(|name| unusable(&format!("the header {name:?}")))?;
+        let own = [(headers::TASK_ID, task.task_id.to_string()), (headers::ATTEMPT, task.attempt.to_string())];
+        for (name, value) in own {
+            let value = HeaderValue::try_from(value).map_err(|_| unusable(name))?;
+            request.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+        let body = match (&work.body, &work.body_base64) {
+            (Some(text), _) => Some(text.clone().into_bytes()),
+            (None, Some(text)) => {
+                Some(BASE64_STANDARD.decode(text).map_err(|_| unusable("body_base64 is not base64"))?)
+            }
+            (None, None) => None,
+        };
+        *request.body_mut() = body.map(reqwest::Body::from);
+        Ok(request)
+    }
+
+    /// Addresses in the URL itself are never resolved, so they are checked here. The parser knows all their notations.
+    fn check_literal(&self, url: &url::Url) -> Result<(), Failure> {
+        let address: IpAddr = match url.host() {
+            Some(Host::Ipv4(address)) => address.into(),
+            Some(Host::Ipv6(address)) => address.into(),
+            Some(Host::Domain(_)) | None => return Ok(()),
+        };
+        match targets::allowed(address, &self.rules) {
+            true => Ok(()),
+            false => Err(Failure::new(ErrorCode::TargetRefused, RefusedTarget(address.to_string()).to_string())),
+        }
+    }
+}
+
+/// The task's headers, without those that frame the message: they follow from the body.
+fn given_headers(work: &HttpWork) -> Result<HeaderMap, &str> {
+    let mut map = HeaderMap::with_capacity(work.headers.len() + 2);
+    for (name, value) in &work.headers {
+        let parsed = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str()));
+        let (Ok(header_name), Ok(value)) = parsed else { return Err(name) };
+        if header_name != header::CONTENT_LENGTH && header_name != header::TRANSFER_ENCODING {
+            map.append(header_name, value);
+        }
+    }
+    Ok(map)
+}
+
+/// Reads the answer, as much as is kept of it, and judges it.
+async fn read(mut answer: reqwest::Response) -> Ending {
+    let status = answer.status();
+    let headers = std::mem::take(answer.headers_mut());
+    let mut body = Output::default();
+    loop {
+        match answer.chunk().await {
+            Ok(Some(bytes)) if body.push(&bytes) => {}
+            // All of it, or as much as is kept: what is left is not read, and the connection is closed.
+            Ok(_) => break,
+            Err(error) => return Ending::Failed(None, failure_of(&error)),
+        }
+    }
+    let body = body.into_text();
+    let result = Some(TaskResult {
+        http_status: Some(status.as_u16()),
+        headers: kept_headers(&headers),
+        body: body.text,
+        body_base64: body.base64,
+        body_truncated: body.truncated,
+        ..TaskResult::default()
+    });
+    if status.is_success() {
+        return Ending::Complete(result);
+    }
+    let failure = Failure::new(ErrorCode::HttpStatus, format!("the target answered with status {}", status.as_u16()));
+    let never = headers.get(headers::RETRY).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"never"));
+    let permanent = never || status == http::StatusCode::GONE;
+    let retry_after_ms = headers
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| parse_retry_after_ms(value, Utc::now()));
+    Ending::Failed(result, Failure { permanent, retry_after_ms, ..failure })
+}
+
+/// Headers of an answer as they are kept: at most so many, without cookies.
+fn kept_headers(headers: &HeaderMap) -> std::collections::BTreeMap<String, String> {
+    let mut kept = std::collections::BTreeMap::new();
+    for name in headers.keys().filter(|name| **name != header::SET_COOKIE).take(RESULT_HEADERS_MAX) {
+        let values: Vec<_> =
+            headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        let mut value = values.join(", ");
+        value.truncate(value.floor_char_boundary(HEADER_VALUE_BYTES_MAX));
+        kept.insert(name.as_str().to_owned(), value);
+    }
+    kept
+}
+
+/// `Retry-After` (RFC 9110, 10.2.3): whole seconds, or a date; at most the longest delay between attempts.
+fn parse_retry_after_ms(value: &str, now: DateTime<Utc>) -> Option<u64> {
+    let value = value.trim();
+    let wait_ms = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        value.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(1000)
+    } else {
+        // IMF-fixdate, the form that servers must send, is a date of RFC 2822.
+        let date = DateTime::parse_from_rfc2822(value).ok()?;
+        u64::try_from(date.signed_duration_since(now).num_milliseconds()).unwrap_or(0)
+    };
+    Some(wait_ms.min((RETRY_SECONDS_MAX * 1000.0) as u64))
+}
+
+/// Why an exchange failed.
+fn failure_of(error: &reqwest::Error) -> Failure {
+    if let Some(refused) = cause::<RefusedTarget>(error) {
+        return Failure::new(ErrorCode::TargetRefused, refused.to_string());
+    }
+    if let Some(unresolved) = cause::<Unresolved>(error) {
+        return Failure::new(ErrorCode::Dns, unresolved.to_string());
+    }
+    if error.is_timeout() {
+        let seconds = CONNECT_TIMEOUT.as_secs();
+        return Failure::new(
+            ErrorCode::Timeout,
+            format!("the target did not accept a connection within {seconds} seconds"),
+        );
+    }
+    let (code, what) = match error.is_connect() {
+        true => (ErrorCode::Connect, "no connection to the target"),
+        false => (ErrorCode::HttpProtocol, "the exchange with the target broke off"),
+    };
+    Failure::new(code, format!("{what}: {}", innermost(error)))
+}
+
+/// The first error of this type among the causes.
+fn cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        current = error.source();
+    }
+    None
+}
+
+/// The innermost cause: the outer ones only repeat the URL, which may hold secrets.
+fn innermost(error: &dyn Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+/// A target that the worker does not allow.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0} is a private, local or reserved address, which this worker does not allow; --allow-targets (TASKMASTER_ALLOW_TARGETS) on the worker opens networks"
+)]
+struct RefusedTarget(String);
+
+/// A name without an address.
+#[derive(Debug, thiserror::Error)]
+#[error("the name {name} cannot be resolved: {reason}")]
+struct Unresolved {
+    name: String,
+    reason: io::Error,
+}
+
+/// Resolves names as the system does, and gives out only the addresses that are allowed: the very ones that are then connected to.
+struct AllowedAddresses {
+    rules: Arc<[TargetRule]>,
+}
+
+impl Resolve for AllowedAddresses {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (name, rules) = (name.as_str().to_owned(), self.rules.clone());
+        Box::pin(async move {
+            // Port 0 stands for the URL's.
+            let looked_up = tokio::net::lookup_host((name.as_str(), 0)).await.map(Vec::from_iter);
+            let found: Vec<SocketAddr> = looked_up.map_err(|reason| Unresolved { name: name.clone(), reason })?;
+            let (allowed, refused): (Vec<_>, Vec<_>) =
+                found.into_iter().partition(|address| targets::allowed(address.ip(), &rules));
+            match (allowed.is_empty(), refused.first()) {
+                (true, Some(address)) => Err(RefusedTarget(format!("{name} ({})", address.ip())).into()),
+                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_within_a_week() {
+        let now = "1994-11-06T08:49:00Z".parse().unwrap();
+        for (value, expected) in [
+            ("0", Some(0)),
+            ("120", Some(120_000)),
+            (" 5 ", Some(5_000)),
+            ("99999999999999999999999", Some(604_800_000)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(37_000)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("Sun, 06 Nov 2094 08:00:00 GMT", Some(604_800_000)),
+            ("", None),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+        ] {
+            assert_eq!(parse_retry_after_ms(value, now), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn kept_headers_are_bounded_and_have_no_cookies() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::SET_COOKIE, HeaderValue::from_static("session=1"));
+        headers.append(header::VIA, HeaderValue::from_static("a"));
+        headers.append(header::VIA, HeaderValue::from_static("b"));
+        headers.insert(header::SERVER, HeaderValue::from_bytes(&vec![b'x'; 20_000]).unwrap());
+        for number in 0..100 {
+            headers.insert(HeaderName::try_from(format!("x-{number}")).unwrap(), HeaderValue::from_static("v"));
+        }
+        let kept = kept_headers(&headers);
+        assert_eq!(kept.len(), RESULT_HEADERS_MAX);
+        assert!(!kept.contains_key("set-cookie"));
+        assert_eq!(kept["via"], "a, b");
+        assert_eq!(kept["server"].len(), HEADER_VALUE_BYTES_MAX);
+    }
+}

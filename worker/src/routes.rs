@@ -1,0 +1,145 @@
+//! The worker's contract as routes.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use http::header;
+use taskmaster_openapi::limits::{HELD_TASKS_MAX, INTERNAL_BODY_BYTES_MAX, REPORTS_MAX};
+use taskmaster_openapi::task::Work;
+use taskmaster_openapi::worker::{
+    ReleaseRequest, ReleaseResponse, SubmitTaskRequest, SubmitTaskResponse, SubmittedTask, WorkerApi, WorkerState,
+    paths,
+};
+use taskmaster_openapi::{Code, FieldError, Problem, documents, limits};
+use taskmaster_service::extract::Json;
+use taskmaster_service::{Health, Secret, auth, layers};
+use utoipa::OpenApi;
+
+use crate::slots::Slots;
+
+/// Longest `start_in_ms`: the longest delay a task can have.
+const START_IN_MS_MAX: f64 = limits::DELAY_SECONDS_MAX * 1000.0;
+/// Longest `timeout_ms`.
+const TIMEOUT_MS_MAX: u64 = limits::TIMEOUT_SECONDS_MAX.unsigned_abs() * 1000;
+
+/// What the routes need to know.
+#[derive(Debug)]
+pub(crate) struct Api {
+    pub worker_id: String,
+    pub push_secret: Secret,
+    pub allow_commands: bool,
+    pub slots_count: i64,
+    pub slots: Arc<Slots>,
+}
+
+/// The routes that ask for the push secret: what the contract has, besides health.
+fn guarded() -> [(&'static str, MethodRouter<Arc<Api>>); 3] {
+    [(paths::TASKS, post(submit_task)), (paths::RELEASE, post(release_tasks)), (paths::STATUS, get(get_worker_status))]
+}
+
+/// The whole router: the contract, its document, health, and what every router is wrapped in.
+pub(crate) fn router(api: Arc<Api>, health: &Health) -> Router {
+    let mut contract = Router::new();
+    for (path, handler) in guarded() {
+        contract = contract.route(path, handler);
+    }
+    let contract = contract.route_layer(from_fn_with_state(api.clone(), authorize)).with_state(api);
+    layers::wrap(contract.route(paths::DOCUMENT, get(document)).merge(health.router()))
+}
+
+async fn authorize(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    match auth::bearer(request.headers()) {
+        Some(given) if auth::same_secret(given, api.push_secret.expose()) => next.run(request).await,
+        _ => auth::unauthorized("Present the push_secret of this worker's heartbeats as the bearer token.")
+            .into_response(),
+    }
+}
+
+async fn submit_task(
+    State(api): State<Arc<Api>>,
+    Json(request): Json<SubmitTaskRequest, INTERNAL_BODY_BYTES_MAX>,
+) -> Result<axum::Json<SubmitTaskResponse>, Problem> {
+    api.check(&request)?;
+    let able = |work: &Work| api.allow_commands || matches!(work, Work::Http(_));
+    let (results, room) = {
+        let mut board = api.slots.board();
+        // Read under the lock: whatever happened before this moment is older than these tasks.
+        let results = board.submit(request.tasks, able, std::time::Instant::now());
+        (results, board.room())
+    };
+    api.slots.start_due();
+    Ok(axum::Json(SubmitTaskResponse { results, room: as_i64(room), reports: Vec::new() }))
+}
+
+async fn release_tasks(
+    State(api): State<Arc<Api>>,
+    Json(request): Json<ReleaseRequest, INTERNAL_BODY_BYTES_MAX>,
+) -> Result<axum::Json<ReleaseResponse>, Problem> {
+    check_count(request.tasks.len(), HELD_TASKS_MAX)?;
+    let results = api.slots.board().release(&request.tasks, request.stop);
+    Ok(axum::Json(ReleaseResponse { results }))
+}
+
+async fn get_worker_status(State(api): State<Arc<Api>>) -> axum::Json<WorkerState> {
+    let counts = api.slots.board().counts();
+    axum::Json(WorkerState {
+        worker_id: api.worker_id.clone(),
+        slots: api.slots_count,
+        running: as_i64(counts.running),
+        queued: as_i64(counts.waiting),
+        room: as_i64(counts.room),
+        draining: counts.draining,
+    })
+}
+
+async fn document() -> Result<Response, Problem> {
+    let json = documents::to_json(&WorkerApi::openapi()).map_err(|_| Problem::internal())?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+}
+
+impl Api {
+    /// Refuses a submission that is meant for another worker, or that breaks the contract's bounds.
+    fn check(&self, request: &SubmitTaskRequest) -> Result<(), Problem> {
+        if request.worker_id != self.worker_id {
+            let detail = format!("this is worker {}; the one it was meant for has gone", self.worker_id);
+            return Err(Problem::field(Code::ValidationFailed, "/worker_id", detail));
+        }
+        check_count(request.tasks.len(), REPORTS_MAX)?;
+        let errors: Vec<FieldError> =
+            request.tasks.iter().enumerate().flat_map(|(index, task)| task_errors(index, task)).collect();
+        if errors.is_empty() { Ok(()) } else { Err(Problem::validation(errors)) }
+    }
+}
+
+fn check_count(count: usize, most: usize) -> Result<(), Problem> {
+    match count {
+        1.. if count <= most => Ok(()),
+        _ => Err(Problem::field(
+            Code::ValidationFailed,
+            "/tasks",
+            format!("must be 1 to {most} tasks; these are {count}"),
+        )),
+    }
+}
+
+fn task_errors(index: usize, task: &SubmittedTask) -> impl Iterator<Item = FieldError> {
+    let wrong = move |is_wrong: bool, field: &str, rule: &str| {
+        is_wrong.then(|| FieldError::new(format!("/tasks/{index}/{field}"), rule.to_owned()))
+    };
+    [
+        wrong(task.claim < 1, "claim", "must be 1 or more"),
+        wrong(task.attempt < 1, "attempt", "must be 1 or more"),
+        wrong(!(0.0..=START_IN_MS_MAX).contains(&task.start_in_ms), "start_in_ms", "must be 0 to 315576000000"),
+        wrong(!(1..=TIMEOUT_MS_MAX).contains(&task.timeout_ms), "timeout_ms", "must be 1 to 86400000"),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+fn as_i64(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
