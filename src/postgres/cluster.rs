@@ -131,7 +131,7 @@ impl Access {
             .ssl_mode(PgSslMode::Disable)
     }
 
-    /// Makes the database on first use. A role's database would not be there if the first start was killed before this.
+    /// Makes the database when it is missing: on the first start, or after a first one that was killed before this.
     pub async fn ensure_database(&self) -> Result<(), PostgresError> {
         match self.connect(NAME).await {
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(NO_SUCH_DATABASE) => {}
