@@ -1,1 +1,42 @@
-//! The public edge and the scheduler's API.
+//! The gateway: the public edge and the scheduler's API.
+//!
+//! In reading order: [`config`] (the settings), `server` (the process, and the stack that every request passes), `edge` (the
+//! layers of that stack), `router` (the whole API on one page), `app` (what handlers share).
+//!
+//! Then one controller a resource: `tasks`, `list`, `batch`, `events`, `workers`, `stats`, `docs`, and `forward` (the
+//! coordinator's contract, passed on). What they are made of: `validate` (what a task must be like), `create` (many callers, one
+//! statement), `feed` (one reader of the event log for all clients), `wait`, `prefer`, `conditional`, `page_token`.
+
+pub mod config;
+mod server;
+
+mod edge;
+mod router;
+
+mod app;
+
+mod batch;
+mod docs;
+mod events;
+mod forward;
+mod list;
+mod stats;
+mod tasks;
+mod workers;
+
+mod create;
+mod feed;
+mod readiness;
+mod validate;
+mod wait;
+
+mod conditional;
+mod page_token;
+mod prefer;
+
+pub use app::Scaler;
+pub use config::{Config, ConfigError};
+pub use server::{GatewayError, run};
+
+#[cfg(test)]
+mod tests;

@@ -35,7 +35,11 @@ impl<T: serde::Serialize, const LIMIT_BYTES: usize> IntoResponse for Json<T, LIM
     }
 }
 
-fn require_json(request: &Request) -> Result<(), Problem> {
+/// Refuses a request whose body is not announced as JSON.
+///
+/// # Errors
+/// `unsupported_media_type`.
+pub fn require_json(request: &Request) -> Result<(), Problem> {
     let given = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
     let essence = given.split(';').next().unwrap_or("").trim();
     if essence.eq_ignore_ascii_case("application/json") {

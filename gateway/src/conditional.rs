@@ -1,0 +1,93 @@
+//! Conditional requests (RFC 9110, 13): a strong `ETag`, and 304 for a client that has the answer already.
+
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use taskmaster_openapi::Problem;
+
+/// An answer of 200 with its `ETag`, or 304 when `If-None-Match` names it. May be cached, but must be asked for again.
+pub(crate) fn json<T: Serialize>(request: &HeaderMap, value: &T) -> Result<Response, Problem> {
+    let body = serde_json::to_vec(value).map_err(|error| {
+        tracing::error!(%error, "an answer cannot be written as JSON");
+        Problem::internal()
+    })?;
+    Ok(bytes(request, "application/json", body.into()))
+}
+
+/// As [`json`], for a body that is there already.
+pub(crate) fn bytes(request: &HeaderMap, content_type: &str, body: Bytes) -> Response {
+    let tag = etag(&body);
+    let mut response = match none_match(request, &tag) {
+        true => StatusCode::NOT_MODIFIED.into_response(),
+        false => body.into_response(),
+    };
+    let headers = response.headers_mut();
+    let values = [
+        (header::ETAG, tag.as_str()),
+        (header::CACHE_CONTROL, "private, no-cache"),
+        (header::CONTENT_TYPE, content_type),
+    ];
+    for (name, value) in values {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    }
+    if response.status() == StatusCode::NOT_MODIFIED {
+        response.headers_mut().remove(header::CONTENT_TYPE);
+    }
+    response
+}
+
+/// A strong validator: equal for equal bytes, whichever gateway answers.
+fn etag(body: &[u8]) -> String {
+    let digest = Sha256::digest(body);
+    let mut tag = String::with_capacity(34);
+    tag.push('"');
+    for byte in &digest[..16] {
+        tag.push_str(&format!("{byte:02x}"));
+    }
+    tag.push('"');
+    tag
+}
+
+/// Whether `If-None-Match` names the tag; by the weak comparison, as RFC 9110, 13.1.2 wants.
+fn none_match(request: &HeaderMap, tag: &str) -> bool {
+    let values = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|given| given == "*" || given.trim_start_matches("W/") == tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(if_none_match: &str) -> u16 {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::IF_NONE_MATCH, HeaderValue::try_from(if_none_match).unwrap());
+        json(&headers, &"body").unwrap().status().as_u16()
+    }
+
+    #[test]
+    fn a_client_that_has_the_answer_gets_304_with_its_tag() {
+        let first = json(&HeaderMap::new(), &"body").unwrap();
+        assert_eq!(first.status(), 200);
+        let tag = first.headers()[header::ETAG].to_str().unwrap().to_owned();
+        assert!(tag.starts_with('"') && tag.ends_with('"') && tag.len() == 34, "{tag}");
+        for matching in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}"), "*".into()] {
+            assert_eq!(status(&matching), 304, "{matching}");
+        }
+        for other in ["\"other\"", "", &tag[1..]] {
+            assert_eq!(status(other), 200, "{other}");
+        }
+    }
+
+    #[test]
+    fn other_bodies_have_other_tags() {
+        assert_eq!(etag(b"a"), etag(b"a"));
+        assert_ne!(etag(b"a"), etag(b"b"));
+    }
+}

@@ -1,0 +1,211 @@
+//! The gateway's settings: read once, and refused with one clear line before anything is served.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use taskmaster_service::{Secret, settings};
+
+use crate::edge::origin::AllowedHost;
+
+/// How this installation scales its workers, when the gateway cannot.
+const SCALE_HINT: &str = "This gateway does not start workers itself. With Compose: `docker compose up --scale worker=N`. On \
+    a container host: set the number of replicas of the worker. Elsewhere: start or stop `taskmaster worker` processes.";
+
+/// Settings of the gateway.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Config {
+    /// Address to listen on
+    #[arg(long, env = "TASKMASTER_GATEWAY_LISTEN", default_value = "127.0.0.1:8081", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// API keys, separated by commas: each request must then carry one of them (`Authorization: Bearer <key>`)
+    #[arg(long, env = "TASKMASTER_API_KEYS", value_delimiter = ',', value_name = "KEYS", hide_env_values = true)]
+    pub api_key: Vec<Secret>,
+    /// Serve without API keys even on an address that other machines can reach
+    #[arg(long, env = "TASKMASTER_ALLOW_ANONYMOUS", value_parser = clap::builder::FalseyValueParser::new(),
+        action = clap::ArgAction::SetTrue)]
+    pub allow_anonymous: bool,
+    /// Names, besides those of this machine's loopback, under which a gateway without API keys may be called, separated by
+    /// commas: `tasks.example.com`, `tasks.example.com:8443`, or an origin such as `https://tasks.example.com`
+    #[arg(long, env = "TASKMASTER_ALLOWED_HOSTS", value_delimiter = ',', value_name = "HOSTS")]
+    pub allowed_host: Vec<String>,
+    /// Networks of proxies whose `X-Forwarded-For` is believed, separated by commas: `10.0.0.0/8`
+    #[arg(long, env = "TASKMASTER_TRUSTED_PROXIES", value_delimiter = ',', value_name = "NETWORKS")]
+    pub trusted_proxies: Vec<String>,
+    /// Requests a minute that one client (API key, else address) may make; 0 is no limit
+    #[arg(long, env = "TASKMASTER_RATE_LIMIT", default_value_t = 600_000, value_name = "COUNT")]
+    pub rate_limit: u32,
+    /// Requests worked on at once; further ones are refused with 503
+    #[arg(long, env = "TASKMASTER_CONCURRENCY_MAX", default_value_t = 2_048, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub concurrency_max: u32,
+    /// A request that is not answered within so many seconds fails with 504; streams and `Prefer: wait` may take longer
+    #[arg(long, env = "TASKMASTER_REQUEST_TIMEOUT_SECONDS", default_value = "30", value_name = "SECONDS",
+        value_parser = settings::seconds)]
+    pub request_timeout: Duration,
+    /// How many seconds requests in progress may go on once the process is to stop
+    #[arg(long, env = "TASKMASTER_DRAIN_TIMEOUT_SECONDS", default_value = "20", value_name = "SECONDS",
+        value_parser = settings::seconds)]
+    pub drain_timeout: Duration,
+    /// Clients that may follow `GET /v1/events` at once
+    #[arg(long, env = "TASKMASTER_SSE_CLIENTS_MAX", default_value_t = 2_000, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub sse_clients_max: u32,
+    /// What `POST /v1/workers/scale` answers where this host scales workers by other means
+    #[arg(long, env = "TASKMASTER_SCALE_HINT", default_value = SCALE_HINT, value_name = "TEXT", hide_default_value = true)]
+    pub scale_hint: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
+            api_key: Vec::new(),
+            allow_anonymous: false,
+            allowed_host: Vec::new(),
+            trusted_proxies: Vec::new(),
+            rate_limit: 600_000,
+            concurrency_max: 2_048,
+            request_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(20),
+            sse_clients_max: 2_000,
+            scale_hint: SCALE_HINT.into(),
+        }
+    }
+}
+
+/// What is wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error(
+        "the gateway would listen on {0}, which other machines can reach, without API keys: set TASKMASTER_API_KEYS \
+         (or say --allow-anonymous when something else keeps strangers out)"
+    )]
+    OpenToAll(SocketAddr),
+    #[error("TASKMASTER_API_KEYS: a key must consist of visible ASCII characters")]
+    ApiKey,
+    #[error("--allowed-host: {0:?} is neither a host name nor an origin")]
+    AllowedHost(String),
+    #[error("--trusted-proxies: {0:?} is neither a network (10.0.0.0/8) nor an address")]
+    TrustedProxy(String),
+}
+
+/// The settings, parsed.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub api_keys: Vec<Secret>,
+    pub allowed_hosts: Vec<AllowedHost>,
+    pub trusted_proxies: Vec<IpNet>,
+    pub rate_limit_per_minute: u32,
+    pub concurrency_max: usize,
+    pub request_timeout: Duration,
+    pub drain_timeout: Duration,
+    pub sse_clients_max: usize,
+    pub scale_hint: String,
+}
+
+impl Config {
+    /// Checks the settings for a gateway that listens on `address`.
+    ///
+    /// Blank entries of lists count as absent: an environment file may set a variable to nothing.
+    pub(crate) fn check(&self, address: SocketAddr) -> Result<Settings, ConfigError> {
+        let settings = Settings {
+            api_keys: api_keys(&self.api_key)?,
+            allowed_hosts: parse_all(&self.allowed_host, AllowedHost::parse, ConfigError::AllowedHost)?,
+            trusted_proxies: parse_all(&self.trusted_proxies, network, ConfigError::TrustedProxy)?,
+            rate_limit_per_minute: self.rate_limit,
+            concurrency_max: self.concurrency_max as usize,
+            request_timeout: self.request_timeout,
+            drain_timeout: self.drain_timeout,
+            sse_clients_max: self.sse_clients_max as usize,
+            scale_hint: self.scale_hint.clone(),
+        };
+        if settings.api_keys.is_empty() && !self.allow_anonymous && !address.ip().is_loopback() {
+            return Err(ConfigError::OpenToAll(address));
+        }
+        Ok(settings)
+    }
+}
+
+fn api_keys(given: &[Secret]) -> Result<Vec<Secret>, ConfigError> {
+    let keys: Vec<Secret> = given.iter().map(|key| Secret::new(key.expose().trim())).collect();
+    let keys: Vec<Secret> = keys.into_iter().filter(|key| !key.expose().is_empty()).collect();
+    match keys.iter().all(|key| key.expose().bytes().all(|byte| byte.is_ascii_graphic())) {
+        true => Ok(keys),
+        false => Err(ConfigError::ApiKey),
+    }
+}
+
+fn parse_all<T>(
+    given: &[String],
+    parse: fn(&str) -> Option<T>,
+    error: fn(String) -> ConfigError,
+) -> Result<Vec<T>, ConfigError> {
+    let entries = given.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty());
+    entries.map(|entry| parse(entry).ok_or_else(|| error(entry.to_owned()))).collect()
+}
+
+fn network(text: &str) -> Option<IpNet> {
+    text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    fn parse(arguments: &[&str]) -> Config {
+        Command::parse_from([&["gateway"], arguments].concat()).config
+    }
+
+    const EVERYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8081);
+
+    #[test]
+    fn the_default_is_what_the_flags_default_to() {
+        assert_eq!(format!("{:?}", parse(&[])), format!("{:?}", Config::default()));
+    }
+
+    #[test]
+    fn a_gateway_without_keys_refuses_to_be_reachable_unless_told_so() {
+        let refused = parse(&[]).check(EVERYWHERE).unwrap_err();
+        assert_eq!(refused, ConfigError::OpenToAll(EVERYWHERE));
+        assert!(
+            refused.to_string().contains("TASKMASTER_API_KEYS") && !refused.to_string().contains('\n'),
+            "{refused}"
+        );
+        assert!(parse(&["--allow-anonymous"]).check(EVERYWHERE).is_ok());
+        assert!(parse(&["--api-key", "k1,k2"]).check(EVERYWHERE).is_ok_and(|s| s.api_keys.len() == 2));
+        assert!(parse(&[]).check(Config::default().listen).is_ok());
+    }
+
+    #[test]
+    fn blank_entries_count_as_absent_and_keys_of_blanks_do_not_open_the_gateway() {
+        let blank = parse(&["--api-key", " , ", "--allowed-host", "", "--trusted-proxies", ""]);
+        assert_eq!(blank.check(EVERYWHERE).unwrap_err(), ConfigError::OpenToAll(EVERYWHERE));
+        let settings = blank.check(Config::default().listen).unwrap();
+        assert!(settings.allowed_hosts.is_empty() && settings.trusted_proxies.is_empty());
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        for (arguments, named) in [
+            (["--allowed-host", "a b"], "a b"),
+            (["--trusted-proxies", "10.0.0.0/33"], "10.0.0.0/33"),
+            (["--api-key", "k\u{e9}y"], "TASKMASTER_API_KEYS"),
+        ] {
+            let error = parse(&arguments).check(Config::default().listen).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn keys_do_not_show_in_debug_output() {
+        assert!(!format!("{:?}", parse(&["--api-key", "hunter2"])).contains("hunter2"));
+    }
+}

@@ -1,0 +1,14 @@
+//! What every request of `/v1` passes before a handler sees it. `server.rs` shows in which order.
+//!
+//! [`client`] says who asks, [`rate`] how often they may, [`admission`] how many at once, [`deadline`] for how long,
+//! [`origin`] from which web pages, [`key`] with which API key. [`headers`] adds what every answer carries, [`bodies`] bounds
+//! the memory that large bodies take.
+
+pub(crate) mod admission;
+pub(crate) mod bodies;
+pub(crate) mod client;
+pub(crate) mod deadline;
+pub(crate) mod headers;
+pub(crate) mod key;
+pub(crate) mod origin;
+pub(crate) mod rate;

@@ -1,0 +1,104 @@
+//! Who asks: an API key, or an address.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::HeaderMap;
+use ipnet::IpNet;
+
+use crate::app::App;
+use crate::edge::key;
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// Who asks, as an extension of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Client {
+    /// The API key with this place in the configuration.
+    ApiKey(usize),
+    /// No (valid) key: the address, of IPv6 the /64 that one customer has.
+    Address(IpAddr),
+}
+
+/// Finds out who asks; refuses nobody.
+pub(crate) async fn identify(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let client = match key::find(request.headers(), &app.settings.api_keys) {
+        Some(place) => Client::ApiKey(place),
+        None => {
+            let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+            let peer = peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+            Client::Address(site(address(peer, request.headers(), &app.settings.trusted_proxies)))
+        }
+    };
+    request.extensions_mut().insert(client);
+    next.run(request).await
+}
+
+/// The client's address: the peer's, or behind trusted proxies the last one in `X-Forwarded-For` that is none of them.
+/// What stands further left was written by the client itself and is not believed.
+fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
+    let mut client = peer.to_canonical();
+    let hops: Vec<&str> =
+        headers.get_all(FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).collect();
+    for hop in hops.into_iter().rev() {
+        if !is_trusted(&client) {
+            break;
+        }
+        let Some(before) = parse_hop(hop.trim()) else { break };
+        client = before;
+    }
+    client
+}
+
+/// An address as proxies write it: alone, or with a port.
+fn parse_hop(text: &str) -> Option<IpAddr> {
+    let plain = text.parse::<IpAddr>().ok();
+    let address = plain.or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()));
+    address.map(|address| address.to_canonical())
+}
+
+/// One customer's network: of IPv6 the /64, because whoever has one address there has all of them.
+fn site(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn seen(peer: &str, forwarded: &[&'static str], trusted: &[&str]) -> String {
+        let mut headers = HeaderMap::new();
+        for value in forwarded {
+            headers.append(FORWARDED_FOR, HeaderValue::from_static(value));
+        }
+        let trusted: Vec<IpNet> = trusted.iter().map(|t| t.parse().unwrap()).collect();
+        address(peer.parse().unwrap(), &headers, &trusted).to_string()
+    }
+
+    #[test]
+    fn forwarded_addresses_are_believed_only_as_far_as_trusted_proxies_wrote_them() {
+        let trusted = ["10.0.0.0/8", "fd00::/8"];
+        assert_eq!(seen("203.0.113.9", &["1.1.1.1"], &trusted), "203.0.113.9", "a stranger's header");
+        assert_eq!(seen("10.0.0.1", &["1.1.1.1"], &[]), "10.0.0.1", "nobody is trusted");
+        assert_eq!(seen("10.0.0.1", &["1.1.1.1"], &trusted), "1.1.1.1");
+        assert_eq!(seen("10.0.0.1", &["6.6.6.6, 1.1.1.1, 10.9.9.9"], &trusted), "1.1.1.1", "two proxies, one forgery");
+        assert_eq!(seen("10.0.0.1", &["6.6.6.6", "1.1.1.1:5000"], &trusted), "1.1.1.1", "two headers, and a port");
+        assert_eq!(seen("10.0.0.1", &["6.6.6.6, unknown"], &trusted), "10.0.0.1", "what cannot be read ends the chain");
+        assert_eq!(seen("::ffff:10.0.0.1", &["[fd00::1]:80, ::ffff:1.1.1.1"], &trusted), "1.1.1.1");
+    }
+
+    #[test]
+    fn one_ipv6_network_is_one_client() {
+        let (a, b): (IpAddr, IpAddr) = ("2001:db8::1".parse().unwrap(), "2001:db8::ffff:2".parse().unwrap());
+        let other: IpAddr = "2001:db8:0:1::1".parse().unwrap();
+        assert_eq!(site(a), site(b));
+        assert_ne!(site(a), site(other));
+    }
+}

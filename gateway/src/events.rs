@@ -1,0 +1,257 @@
+//! `GET /v1/events`: what happens, as server-sent events.
+//!
+//! A stream first replays the log from the client's last event, page by page, then joins the live feed. Whether it has missed
+//! anything it sees by the numbers, at any time, and then replays again.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::stream;
+use http::{HeaderMap, HeaderName, header};
+use taskmaster_openapi::event::EventType;
+use taskmaster_openapi::gateway::EventFilter;
+use taskmaster_openapi::{Code, Problem, limits};
+use taskmaster_service::extract::Query;
+use taskmaster_store::StoreError;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::time::Instant;
+
+use crate::app::App;
+use crate::feed::{Batch, Filter, PAGE_EVENTS, RETRY_HINT, truncated_frame};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// A comment goes out this often, so that neither side takes a silent stream for a dead one.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEP_ALIVE: Bytes = Bytes::from_static(b":\n\n");
+
+/// Answers with a stream that ends when the client goes, lags behind, or the process stops.
+pub(crate) async fn stream(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Query(query): Query<EventFilter>,
+) -> Result<Response, Problem> {
+    let after = after(&headers, &query)?;
+    let filter = filter(query)?;
+    let place = app.sse_clients.clone().try_acquire_owned().map_err(|_| {
+        let detail = format!("{} clients follow the events already.", app.settings.sse_clients_max);
+        Problem::new(Code::Overloaded, detail).retry_after_seconds(5)
+    })?;
+    // Before the answer's headers: what is committed after those has a higher number.
+    let head = app.store.events_head().await?;
+    let follower = Follower::new(app, filter, after, head, place);
+    let frames = stream::unfold(follower, |mut follower| async move {
+        let frame = follower.next().await?;
+        Some((Ok::<Bytes, Infallible>(frame), follower))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        // Proxies such as nginx would otherwise hold events back.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, Body::from_stream(frames)).into_response())
+}
+
+/// The last event that the client has seen; the header wins, because a browser sends it when it comes back to the same URL.
+fn after(headers: &HeaderMap, query: &EventFilter) -> Result<Option<i64>, Problem> {
+    let wrong = |code, name: &str| Problem::field(code, name, "must be the number of an event, 0 or above");
+    let header = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty());
+    match (header, query.after) {
+        (Some(value), _) => {
+            let number = value.to_str().ok().and_then(|text| text.parse::<i64>().ok()).filter(|number| *number >= 0);
+            number.map(Some).ok_or_else(|| wrong(Code::InvalidHeader, "Last-Event-ID"))
+        }
+        (None, Some(number)) if number < 0 => Err(wrong(Code::InvalidQuery, "after")),
+        (None, given) => Ok(given),
+    }
+}
+
+fn filter(query: EventFilter) -> Result<Filter, Problem> {
+    let wrong = |name: &str, detail: String| Problem::field(Code::InvalidQuery, name, detail);
+    let types = query.types.as_deref().map(|types| {
+        let parse = |name: &str| {
+            let known = || EventType::ALL.map(EventType::as_str).join(", ");
+            EventType::parse(name.trim()).ok_or_else(|| {
+                wrong("types", format!("{:?} is not a kind of event; there are: {}", shortened(name), known()))
+            })
+        };
+        types.split(',').map(parse).collect::<Result<Vec<_>, _>>()
+    });
+    for (name, value, max) in [
+        ("queue", &query.queue, limits::QUEUE_NAME_CHARS_MAX),
+        ("worker_id", &query.worker_id, limits::WORKER_ID_CHARS_MAX),
+    ] {
+        if value.as_ref().is_some_and(|value| value.chars().count() > max) {
+            return Err(wrong(name, format!("must have at most {max} characters")));
+        }
+    }
+    Ok(Filter { types: types.transpose()?, queue: query.queue, task_id: query.task_id, worker_id: query.worker_id })
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(50).collect()
+}
+
+/// One client's way through the log.
+struct Follower {
+    app: App,
+    filter: Filter,
+    /// The last event that was looked at for this client.
+    cursor: i64,
+    live: Option<broadcast::Receiver<Arc<Batch>>>,
+    /// The log is to be read: at the beginning, and when something was missed.
+    replaying: bool,
+    /// What goes out before anything else, the last one first.
+    ready: Vec<Bytes>,
+    sent_at: Instant,
+    ended: bool,
+    /// The client's place among those that may follow; free again when it is gone.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Follower {
+    fn new(app: App, filter: Filter, after: Option<i64>, head: i64, place: OwnedSemaphorePermit) -> Self {
+        let mut ready = vec![RETRY_HINT];
+        // A number from the future is one of another log: that of a database that has been replaced.
+        if let Some(after) = after.filter(|after| *after > head) {
+            ready.push(truncated_frame(after, head));
+        }
+        let cursor = after.unwrap_or(head).min(head);
+        ready.reverse();
+        let sent_at = Instant::now();
+        Self { app, filter, cursor, live: None, replaying: true, ready, sent_at, ended: false, _place: place }
+    }
+
+    /// What to send next; `None` ends the stream.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.ended {
+            return None;
+        }
+        if let Some(frame) = self.ready.pop() {
+            return Some(frame);
+        }
+        let (shutdown, keep_alive_at) = (self.app.shutdown.clone(), self.sent_at + KEEP_ALIVE_INTERVAL);
+        let frame = tokio::select! {
+            biased;
+            () = shutdown.requested() => {
+                self.ended = true;
+                Some(RETRY_HINT)
+            }
+            frame = self.advance() => frame,
+            () = tokio::time::sleep_until(keep_alive_at) => Some(KEEP_ALIVE),
+        };
+        self.sent_at = Instant::now();
+        frame
+    }
+
+    /// The next events that pass the filter. Cancel-safe: the cursor moves only with what is returned or passed over.
+    async fn advance(&mut self) -> Option<Bytes> {
+        loop {
+            let text = if self.replaying { self.replay().await? } else { self.follow().await? };
+            if !text.is_empty() {
+                return Some(text);
+            }
+        }
+    }
+
+    /// One page of the log. At its end the feed is joined, and the log read once more: nothing lies between the two.
+    async fn replay(&mut self) -> Option<Bytes> {
+        let page = match self.app.store.events_after(self.cursor, PAGE_EVENTS).await {
+            Ok(page) => page,
+            Err(error) => return gave_up(&error),
+        };
+        let mut lost = None;
+        if page.truncated {
+            let resumes_after = match page.events.first() {
+                Some(first) => first.id - 1,
+                None => match self.app.store.events_head().await {
+                    Ok(head) => head,
+                    Err(error) => return gave_up(&error),
+                },
+            };
+            lost = Some(truncated_frame(self.cursor, resumes_after));
+            self.cursor = resumes_after;
+        }
+        if page.events.len() < PAGE_EVENTS as usize {
+            // The page after the subscription is the one that leaves nothing out.
+            self.replaying = self.live.is_none();
+            self.live.get_or_insert_with(|| self.app.feed.subscribe());
+        }
+        let batch = Batch::new(self.cursor, page.events);
+        let text = batch.text_for(self.cursor, &self.filter);
+        self.cursor = batch.last();
+        Some(match lost {
+            Some(lost) => [lost, text].concat().into(),
+            None => text,
+        })
+    }
+
+    /// The next batch of the feed.
+    async fn follow(&mut self) -> Option<Bytes> {
+        let Some(live) = &mut self.live else {
+            self.replaying = true;
+            return Some(Bytes::new());
+        };
+        let batch = match live.recv().await {
+            Ok(batch) => batch,
+            // The client does not keep up: it is cut off, and resumes from its last event.
+            Err(RecvError::Lagged(_) | RecvError::Closed) => return None,
+        };
+        if batch.after > self.cursor {
+            self.replaying = true;
+            return Some(Bytes::new());
+        }
+        let text = batch.text_for(self.cursor, &self.filter);
+        self.cursor = self.cursor.max(batch.last());
+        Some(text)
+    }
+}
+
+/// Ends the stream: the client comes back, and goes on where it was.
+fn gave_up(error: &StoreError) -> Option<Bytes> {
+    tracing::debug!(%error, "an event stream ended because the log could not be read");
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn parsed(header: Option<&'static str>, query: Option<i64>) -> Result<Option<i64>, Code> {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = header {
+            headers.insert(LAST_EVENT_ID, HeaderValue::from_static(value));
+        }
+        after(&headers, &EventFilter { after: query, ..EventFilter::default() }).map_err(|problem| problem.code)
+    }
+
+    #[test]
+    fn the_header_wins_over_the_parameter_and_nonsense_is_refused() {
+        assert_eq!(parsed(None, None), Ok(None));
+        assert_eq!(parsed(None, Some(7)), Ok(Some(7)));
+        assert_eq!(parsed(Some("9"), Some(7)), Ok(Some(9)));
+        assert_eq!(parsed(Some(""), Some(7)), Ok(Some(7)));
+        assert_eq!(parsed(None, Some(-1)), Err(Code::InvalidQuery));
+        for wrong in ["x", "-1", "1.5", "99999999999999999999"] {
+            assert_eq!(parsed(Some(wrong), None), Err(Code::InvalidHeader), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn kinds_are_a_list_of_known_names() {
+        let types = |text: &str| filter(EventFilter { types: Some(text.into()), ..EventFilter::default() });
+        let two = types("task.completed, task.failed").unwrap().types;
+        assert_eq!(two, Some(vec![EventType::TaskCompleted, EventType::TaskFailed]));
+        for wrong in ["", "task.completed,", "task.done", "log.truncated", "TASK.FAILED"] {
+            let problem = types(wrong).unwrap_err();
+            assert_eq!((problem.code, problem.errors[0].pointer.as_str()), (Code::InvalidQuery, "types"), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! One reader of the event log for all clients of this process.
+//!
+//! It reads while somebody follows: subscribers, who get every batch of events as it is read, and waiters, who are told that one
+//! task has ended. A batch says after which event it comes, so that a subscriber sees by itself when it has missed something
+//! (the reader was idle, or the database away) and fetches that from the log.
+
+mod frames;
+mod waiters;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use taskmaster_openapi::event::EventType;
+use taskmaster_service::Shutdown;
+use taskmaster_store::wakeup::{Channel, Listener};
+use taskmaster_store::{EventPage, Store, StoreError};
+use tokio::sync::{Notify, broadcast};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+pub(crate) use frames::{Batch, Filter, RETRY_HINT, truncated_frame};
+pub(crate) use waiters::Waiter;
+use waiters::Waiters;
+
+/// Batches that a subscriber may lag behind before it is cut off.
+const LAG_BATCHES_MAX: usize = 256;
+/// Events read at once; some more when a batch of the log is larger.
+pub(crate) const PAGE_EVENTS: i64 = 500;
+/// The safety net below the notifications.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Reads come no closer together than this, so that under load they fetch more and cost less.
+const READ_INTERVAL_MIN: Duration = Duration::from_millis(5);
+/// How long the reader goes on when nobody follows: clients that come and go do not stop and start it.
+const LINGER: Duration = Duration::from_secs(10);
+/// Notifications swallowed before a read: they all say the same.
+const NOTIFICATIONS_DRAINED_MAX: usize = 10_000;
+
+/// The feed of events. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Feed(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    live: broadcast::Sender<Arc<Batch>>,
+    waiters: Arc<Waiters>,
+    demand: Notify,
+}
+
+impl Feed {
+    pub(crate) fn new(store: Store) -> Self {
+        let (live, _) = broadcast::channel(LAG_BATCHES_MAX);
+        Self(Arc::new(Shared { store, live, waiters: Arc::default(), demand: Notify::new() }))
+    }
+
+    /// Every batch from now on. A receiver that lags behind by more than the buffer is told so by its next `recv`.
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
+        let receiver = self.0.live.subscribe();
+        self.0.demand.notify_one();
+        receiver
+    }
+
+    /// Waits for one task's end; `None` when too many wait already.
+    pub(crate) fn waiter(&self, task_id: Uuid) -> Option<Waiter> {
+        let waiter = self.0.waiters.add(task_id)?;
+        self.0.demand.notify_one();
+        Some(waiter)
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.0.live.receiver_count() > 0 || self.0.waiters.is_any()
+    }
+
+    /// Reads the log while somebody follows, until the stop is requested.
+    pub(crate) async fn run(&self, shutdown: Shutdown) {
+        while shutdown.or_stop(self.0.demand.notified()).await.is_some() {
+            if self.is_wanted() {
+                let mut reader = Reader::new(&self.0.store);
+                let _ = shutdown.or_stop(self.follow(&mut reader)).await;
+                self.0.waiters.stopped();
+            }
+        }
+    }
+
+    /// Reads and publishes until nobody has followed for a while.
+    async fn follow(&self, reader: &mut Reader<'_>) {
+        let mut cursor = reader.head().await;
+        // Tells subscribers where the reader begins, so that they fetch what came before by themselves.
+        self.publish(Batch::new(cursor, Vec::new()));
+        self.0.waiters.started();
+        let mut wanted_at = Instant::now();
+        loop {
+            let page = reader.page(cursor).await;
+            cursor = self.publish_page(cursor, page, reader).await;
+            if self.is_wanted() {
+                wanted_at = Instant::now();
+            } else if wanted_at.elapsed() > LINGER && self.0.waiters.stop_unless_any() {
+                return;
+            }
+            reader.wait().await;
+        }
+    }
+
+    /// Publishes a page, and gives back where the next one begins.
+    async fn publish_page(&self, cursor: i64, page: EventPage, reader: &mut Reader<'_>) -> i64 {
+        let (first, last) = (page.events.first().map(|event| event.id), page.events.last().map(|event| event.id));
+        match (first, last) {
+            (Some(first), Some(last)) => {
+                let after = if page.truncated { first - 1 } else { cursor };
+                self.publish(Batch::new(after, page.events));
+                if page.truncated {
+                    self.0.waiters.wake_all();
+                }
+                last
+            }
+            _ if page.truncated => {
+                let head = reader.head().await;
+                self.publish(Batch::new(head, Vec::new()));
+                self.0.waiters.wake_all();
+                head
+            }
+            _ => cursor,
+        }
+    }
+
+    fn publish(&self, batch: Batch) {
+        let ends = batch.events().filter(|event| {
+            matches!(event.event_type, EventType::TaskCompleted | EventType::TaskFailed | EventType::TaskCancelled)
+        });
+        self.0.waiters.wake(ends.filter_map(|event| event.task_id));
+        // Fails when there is no subscriber, which is fine.
+        let _ = self.0.live.send(Arc::new(batch));
+    }
+}
+
+/// Reads the log, however often the database goes away.
+struct Reader<'a> {
+    store: &'a Store,
+    listener: Listener,
+    read_at: Instant,
+    full: bool,
+    failing: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn new(store: &'a Store) -> Self {
+        let listener = store.listen(&[Channel::Events]);
+        Self { store, listener, read_at: Instant::now(), full: false, failing: false }
+    }
+
+    async fn head(&mut self) -> i64 {
+        loop {
+            match self.store.events_head().await {
+                Ok(head) => return head,
+                Err(error) => self.failed(&error).await,
+            }
+        }
+    }
+
+    async fn page(&mut self, after: i64) -> EventPage {
+        loop {
+            self.read_at = Instant::now();
+            match self.store.events_after(after, PAGE_EVENTS).await {
+                Ok(page) => {
+                    self.full = page.events.len() >= PAGE_EVENTS as usize;
+                    self.failing = false;
+                    return page;
+                }
+                Err(error) => self.failed(&error).await,
+            }
+        }
+    }
+
+    async fn failed(&mut self, error: &StoreError) {
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::warn!(%error, "the event log cannot be read; trying again every second");
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+
+    /// Waits until there may be more to read.
+    async fn wait(&mut self) {
+        if self.full {
+            return;
+        }
+        let next_read_at = self.read_at + POLL_INTERVAL;
+        match tokio::time::timeout_at(next_read_at, self.listener.recv()).await {
+            Ok(Ok(_)) => {
+                tokio::time::sleep_until(self.read_at + READ_INTERVAL_MIN).await;
+                self.drain_notifications();
+            }
+            // Not connected: the poll goes on without.
+            Ok(Err(_)) => tokio::time::sleep_until(next_read_at).await,
+            Err(_) => {
+                // Events wait in the inbox until somebody moves them; nobody else may be there to do it. Failures show in the read.
+                let _ = self.store.advance_events().await;
+            }
+        }
+    }
+
+    fn drain_notifications(&mut self) {
+        for _ in 0..NOTIFICATIONS_DRAINED_MAX {
+            if !matches!(self.listener.recv().now_or_never(), Some(Ok(_))) {
+                return;
+            }
+        }
+    }
+}

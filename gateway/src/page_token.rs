@@ -1,0 +1,71 @@
+//! Opaque page tokens: where a list goes on, and which list.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+use taskmaster_openapi::gateway::TaskFilter;
+use taskmaster_openapi::{Code, Problem};
+use uuid::Uuid;
+
+/// Raised when tokens change their meaning, so that old ones are refused and not misread.
+const VERSION: u8 = 1;
+const MARK_BYTES: usize = 8;
+const TOKEN_BYTES: usize = 1 + 16 + MARK_BYTES;
+
+/// The token of the page that begins after this task. Any gateway reads what any other wrote.
+pub(crate) fn write(filter: &TaskFilter, after: Uuid) -> String {
+    let mut token = Vec::with_capacity(TOKEN_BYTES);
+    token.push(VERSION);
+    token.extend(after.as_bytes());
+    token.extend(mark(filter));
+    URL_SAFE_NO_PAD.encode(token)
+}
+
+/// The task after which the page begins.
+///
+/// # Errors
+/// `invalid_page_token` when the token was made for other filters, or by something else.
+pub(crate) fn read(filter: &TaskFilter, token: &str) -> Result<Uuid, Problem> {
+    let wrong = |what: &str| Problem::field(Code::InvalidPageToken, "page_token", what);
+    let bytes = URL_SAFE_NO_PAD.decode(token).ok().filter(|bytes| bytes.len() == TOKEN_BYTES && bytes[0] == VERSION);
+    let bytes = bytes.ok_or_else(|| wrong("is not a token of this list; begin without one"))?;
+    if bytes[17..] != mark(filter) {
+        return Err(wrong("was made for other filters; repeat those, or begin without a token"));
+    }
+    Uuid::from_slice(&bytes[1..17]).map_err(|_| wrong("is not a token of this list; begin without one"))
+}
+
+/// Tells filters apart; nothing secret.
+fn mark(filter: &TaskFilter) -> [u8; MARK_BYTES] {
+    let text = serde_json::to_vec(filter).unwrap_or_default();
+    let mut mark = [0; MARK_BYTES];
+    mark.copy_from_slice(&Sha256::digest(text)[..MARK_BYTES]);
+    mark
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn filter(queue: Option<&str>) -> TaskFilter {
+        TaskFilter { queue: queue.map(str::to_owned), ..TaskFilter::default() }
+    }
+
+    #[test]
+    fn a_token_is_read_back_with_the_filters_it_was_made_for() {
+        let id = Uuid::now_v7();
+        let token = write(&filter(Some("a")), id);
+        assert_eq!(read(&filter(Some("a")), &token), Ok(id));
+        for other in [filter(None), filter(Some("b"))] {
+            assert_eq!(read(&other, &token).unwrap_err().code, Code::InvalidPageToken);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_else_is_a_token(text in "\\PC{0,60}") {
+            prop_assert_eq!(read(&filter(None), &text).unwrap_err().code, Code::InvalidPageToken);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! One task: create, look, wait for its end, cancel, retry.
+
+use std::time::Duration;
+
+use axum::extract::{Extension, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, header};
+use taskmaster_openapi::gateway::{AttemptList, paths};
+use taskmaster_openapi::task::{NewTask, Task, TaskStatus};
+use taskmaster_openapi::{Code, Problem};
+use taskmaster_service::extract::{Json, PathParameter};
+use taskmaster_store::{Cancel, Retry};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::edge::admission::Admission;
+use crate::wait::Wait;
+use crate::{conditional, prefer, validate};
+
+/// `POST /v1/tasks`
+pub(crate) async fn create(
+    State(app): State<App>,
+    Extension(admission): Extension<Admission>,
+    headers: HeaderMap,
+    Json(new): Json<NewTask>,
+) -> Result<Response, Problem> {
+    let task = validate::task(new)?;
+    let wait = Wait::asked(&app, &headers, task.id);
+    let waited = wait.as_ref().map(|wait| wait.duration);
+    let created = app.creator.create(task).await?;
+    // The task is committed: whatever fails from here on, the answer is that it was created.
+    let task = match wait {
+        Some(wait) => wait.ended(&app, &admission, created).await,
+        None => created,
+    };
+    let location = paths::TASK.replace("{id}", &task.id.to_string());
+    let answer = (StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(task)).into_response();
+    Ok(preference_applied(answer, waited))
+}
+
+/// `GET /v1/tasks/{id}`
+pub(crate) async fn get(
+    State(app): State<App>,
+    Extension(admission): Extension<Admission>,
+    headers: HeaderMap,
+    PathParameter(id): PathParameter<Uuid>,
+) -> Result<Response, Problem> {
+    let wait = Wait::asked(&app, &headers, id);
+    let waited = wait.as_ref().map(|wait| wait.duration);
+    let mut task = app.store.get(id).await?.ok_or_else(|| not_found(id))?;
+    if let Some(wait) = wait {
+        task = wait.ended(&app, &admission, task).await;
+    }
+    Ok(preference_applied(conditional::json(&headers, &task)?, waited))
+}
+
+/// `GET /v1/tasks/{id}/attempts`
+pub(crate) async fn attempts(
+    State(app): State<App>,
+    PathParameter(id): PathParameter<Uuid>,
+) -> Result<axum::Json<AttemptList>, Problem> {
+    let attempts = app.store.attempts(id).await?.ok_or_else(|| not_found(id))?;
+    Ok(axum::Json(AttemptList { attempts }))
+}
+
+/// `POST /v1/tasks/{id}/cancel`
+pub(crate) async fn cancel(
+    State(app): State<App>,
+    PathParameter(id): PathParameter<Uuid>,
+) -> Result<(StatusCode, axum::Json<Task>), Problem> {
+    match app.store.cancel(id).await? {
+        Cancel::Cancelled(task) => Ok((StatusCode::OK, axum::Json(task))),
+        Cancel::Requested(task) => Ok((StatusCode::ACCEPTED, axum::Json(task))),
+        Cancel::Ended(task) => Err(conflict(task.status, "it has ended, and cannot be cancelled")),
+        Cancel::NotFound => Err(not_found(id)),
+    }
+}
+
+/// `POST /v1/tasks/{id}/retry`
+pub(crate) async fn retry(
+    State(app): State<App>,
+    PathParameter(id): PathParameter<Uuid>,
+) -> Result<axum::Json<Task>, Problem> {
+    match app.store.retry(id).await? {
+        Retry::Queued(task) => Ok(axum::Json(task)),
+        Retry::WrongState(task) => Err(conflict(task.status, "only FAILED and CANCELLED tasks can be retried")),
+        Retry::NotFound => Err(not_found(id)),
+    }
+}
+
+fn not_found(id: Uuid) -> Problem {
+    Problem::new(Code::TaskNotFound, format!("There is no task {id}, or its history is no longer kept."))
+}
+
+fn conflict(status: TaskStatus, why: &str) -> Problem {
+    Problem::new(Code::TaskStateConflict, format!("The task is {}: {why}.", status.as_str()))
+}
+
+fn preference_applied(mut answer: Response, waited: Option<Duration>) -> Response {
+    if let Some(waited) = waited {
+        prefer::applied(answer.headers_mut(), waited);
+    }
+    answer
+}

@@ -1,0 +1,110 @@
+//! HTTP requests that tasks are to make: what RFC 9110 and the worker's client can send.
+
+use std::collections::{BTreeMap, HashSet};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderName;
+use reqwest::Url;
+use taskmaster_openapi::limits;
+use taskmaster_openapi::task::HttpWork;
+
+use super::{Errors, NUL};
+
+/// Headers that speak of the connection, or that the worker's client writes itself.
+const REFUSED_HEADERS: [&str; 11] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+/// Headers that the worker adds.
+const OWN_PREFIX: &str = "taskmaster-";
+const HEADER_NAME_BYTES_MAX: usize = 256;
+
+pub(super) fn check(work: &HttpWork, errors: &mut Errors) {
+    if let Some(detail) = wrong_url(&work.url) {
+        errors.add("/http/url", detail);
+    }
+    check_headers(&work.headers, errors);
+    if work.body.is_some() && work.body_base64.is_some() {
+        errors.add("/http/body_base64", "cannot be given together with body");
+    }
+    let too_long = |text: &str| text.len() > limits::BODY_BYTES_MAX;
+    let long_detail = || format!("must have at most {} bytes", limits::BODY_BYTES_MAX);
+    if let Some(body) = &work.body {
+        if too_long(body) {
+            errors.add("/http/body", long_detail());
+        } else if body.contains('\0') {
+            errors.add("/http/body", format!("{NUL}; send such a body as body_base64"));
+        }
+    }
+    if let Some(body) = &work.body_base64 {
+        if too_long(body) {
+            errors.add("/http/body_base64", long_detail());
+        } else if STANDARD.decode(body).is_err() {
+            errors.add("/http/body_base64", "must be base64 (RFC 4648, with padding)");
+        }
+    }
+}
+
+fn wrong_url(text: &str) -> Option<String> {
+    let max = limits::URL_BYTES_MAX;
+    if text.len() > max {
+        return Some(format!("must have at most {max} bytes, and has {}", text.len()));
+    }
+    // The parser is a browser's: it repairs what a browser would (`http:/x`, tabs in the middle). Here that is a mistake.
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    let absolute = matches!(scheme.as_deref(), Some("http" | "https"));
+    let has_blanks = text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\');
+    let parsed =
+        Url::parse(text).ok().filter(|url| absolute && !has_blanks && url.host_str().is_some_and(|h| !h.is_empty()));
+    let Some(url) = parsed else { return Some("must be an absolute http or https URL".into()) };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Some("must not carry a user or a password; use an Authorization header".into());
+    }
+    (url.port() == Some(0)).then(|| "must not have port 0".into())
+}
+
+fn check_headers(headers: &BTreeMap<String, String>, errors: &mut Errors) {
+    if headers.len() > limits::HEADERS_MAX {
+        errors.add("/http/headers", format!("must be at most {}, and are {}", limits::HEADERS_MAX, headers.len()));
+        return;
+    }
+    let mut seen = HashSet::new();
+    for (name, value) in headers {
+        let wrong = wrong_header_name(name).or_else(|| wrong_header_value(value));
+        let twice = || (!seen.insert(name.to_ascii_lowercase())).then(|| "is given twice".to_owned());
+        if let Some(detail) = wrong.or_else(twice) {
+            let pointer = name.replace('~', "~0").replace('/', "~1");
+            errors.add(format!("/http/headers/{}", pointer.chars().take(100).collect::<String>()), detail);
+        }
+    }
+}
+
+fn wrong_header_name(name: &str) -> Option<String> {
+    if name.len() > HEADER_NAME_BYTES_MAX || HeaderName::try_from(name).is_err() {
+        return Some("is not the name of a header (RFC 9110)".into());
+    }
+    let lower = name.to_ascii_lowercase();
+    let refused = REFUSED_HEADERS.contains(&lower.as_str()) || lower.starts_with(OWN_PREFIX);
+    refused.then(|| "is set by the worker, and cannot be given".into())
+}
+
+/// Visible ASCII, blanks and tabs within (RFC 9110, 5.5, without the obsolete bytes above ASCII).
+fn wrong_header_value(value: &str) -> Option<String> {
+    let max = limits::HEADER_VALUE_BYTES_MAX;
+    if value.len() > max {
+        return Some(format!("must have at most {max} bytes"));
+    }
+    let allowed = |byte: u8| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t');
+    let right = value.bytes().all(allowed) && value.trim_matches([' ', '\t']) == value;
+    (!right).then(|| "must be visible ASCII characters, with blanks and tabs only between them".into())
+}
