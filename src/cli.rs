@@ -1,0 +1,124 @@
+//! The words of the command line. Every flag of a process is an environment variable as well.
+
+use clap::{Args, Parser, Subcommand};
+use sqlx::postgres::PgConnectOptions;
+use taskmaster_service::Secret;
+use taskmaster_service::logging::LogArgs;
+use taskmaster_store::DatabaseArgs;
+
+use crate::{bench, documents, up};
+
+/// A distributed task scheduler over plain HTTP: commands and HTTP requests, now, later or after a delay, kept in PostgreSQL, run
+/// by workers, each recorded with exactly one outcome.
+#[derive(Debug, Parser)]
+#[command(name = "taskmaster", version, arg_required_else_help = true, max_term_width = 110, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+const EXAMPLES: &str = "Start with `taskmaster up`. It needs nothing else, and prints what to try.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything in this process, on a private PostgreSQL: gateway, coordinator and workers
+    Up(up::UpArgs),
+    /// Run a gateway: the public API
+    Gateway(GatewayArgs),
+    /// Run a coordinator: it claims due tasks for workers, and records what came of them
+    Coordinator(CoordinatorArgs),
+    /// Run a worker: it runs tasks, and never touches the database
+    Worker(Box<taskmaster_worker::Config>),
+    /// Bring the database's schema up to date, then end
+    Migrate(StoreArgs),
+    /// Print an OpenAPI document, or write all that is generated from the contracts
+    Openapi(documents::OpenapiArgs),
+    /// Measure: create tasks through the public API, wait until all are recorded, print rates and percentiles
+    Bench(bench::BenchArgs),
+    /// Watches over the commands of a worker, and ends them when the worker dies
+    #[command(name = taskmaster_worker::GUARD_SUBCOMMAND, hide = true)]
+    CommandGuard,
+}
+
+/// Where the database is.
+#[derive(Debug, Clone, Args)]
+pub struct StoreArgs {
+    /// PostgreSQL 15 or newer: postgres://user:password@host:port/database
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Secret,
+    #[command(flatten)]
+    pub pool: DatabaseArgs,
+}
+
+impl StoreArgs {
+    /// How to connect.
+    ///
+    /// # Errors
+    /// One line, without the URL, which has a password in it.
+    pub fn connect_options(&self) -> Result<PgConnectOptions, String> {
+        self.database_url.expose().parse().map_err(|error| {
+            format!("--database-url (DATABASE_URL) is not a URL such as postgres://user:password@host:5432/database: {error}")
+        })
+    }
+}
+
+/// A gateway alone.
+#[derive(Debug, Args)]
+pub struct GatewayArgs {
+    #[command(flatten)]
+    pub store: StoreArgs,
+    #[command(flatten)]
+    pub gateway: taskmaster_gateway::Config,
+    /// Bring the database's schema up to date at the start
+    #[arg(long, env = "TASKMASTER_MIGRATE")]
+    pub migrate: bool,
+}
+
+/// A coordinator alone.
+#[derive(Debug, Args)]
+pub struct CoordinatorArgs {
+    #[command(flatten)]
+    pub store: StoreArgs,
+    #[command(flatten)]
+    pub coordinator: taskmaster_coordinator::Config,
+    /// Bring the database's schema up to date at the start
+    #[arg(long, env = "TASKMASTER_MIGRATE")]
+    pub migrate: bool,
+}
+
+/// The settings of one process as its environment variables have them, for processes that have no command line of their own.
+///
+/// # Errors
+/// Says which variable is wrong.
+pub fn from_environment<T: Args>(arguments: &[&str]) -> Result<T, String> {
+    let command = T::augment_args(clap::Command::new("taskmaster"));
+    let matches = command
+        .try_get_matches_from(std::iter::once(&"taskmaster").chain(arguments))
+        .map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())?;
+    T::from_arg_matches(&matches).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_a_process_has_a_help_text_and_an_environment_variable() {
+        let cli = Cli::command();
+        for name in ["gateway", "coordinator", "worker", "migrate"] {
+            let command = cli.find_subcommand(name).unwrap();
+            for arg in command.get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str())) {
+                assert!(arg.get_help().is_some(), "{name} --{} has no help", arg.get_id());
+                assert!(arg.get_env().is_some(), "{name} --{} has no environment variable", arg.get_id());
+            }
+        }
+    }
+}
