@@ -126,11 +126,16 @@ where
                 let text = rejection.body_text();
                 let detail = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
                 // "name: what is wrong", where the parser knows the name.
-                let (name, what) = detail.split_once(": ").unwrap_or(("", detail));
+                let (name, what) = detail.split_once(": ").unwrap_or_else(|| (quoted(detail), detail));
                 Err(Problem::field(Code::InvalidQuery, name, what))
             }
         }
     }
+}
+
+/// The name in a message such as "duplicate field `queue`".
+fn quoted(text: &str) -> &str {
+    text.split('`').nth(1).unwrap_or("")
 }
 
 /// One path parameter.

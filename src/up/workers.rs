@@ -51,7 +51,9 @@ impl Workers {
         for _ in before..wanted {
             self.add().await?;
         }
-        for surplus in self.running().drain(wanted.min(before)..) {
+        let mut running = self.running();
+        let kept = wanted.min(running.len());
+        for surplus in running.drain(kept..) {
             surplus.stop.request();
         }
         Ok(before)

@@ -139,9 +139,12 @@ impl Store {
         .bind(limit)
         .fetch_all(&self.pool)
         .await?;
-        let head = if rows.is_empty() { self.events_head().await? } else { i64::MAX };
-        let first = rows.first().map_or(head + 1, |row| row.first_id);
-        let truncated = first > after + 1 && after < head;
+        // When nothing is left, everything up to the newest number is no longer kept.
+        let first_kept = match rows.first() {
+            Some(row) => row.first_id,
+            None => self.events_head().await?.saturating_add(1),
+        };
+        let truncated = first_kept > after.saturating_add(1);
         self.lanes.ensure(&self.pool, rows.iter().flat_map(|row| row.lanes.iter().copied())).await?;
         let events = rows.iter().flat_map(|row| self.unpack(row)).filter(|event| event.id > after).collect();
         Ok(EventPage { events, truncated })
