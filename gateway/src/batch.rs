@@ -5,6 +5,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use taskmaster_openapi::gateway::{CreatedBatch, CreatedTask};
+use taskmaster_openapi::object::Object;
 use taskmaster_openapi::task::NewTask;
 use taskmaster_openapi::{Problem, limits};
 use taskmaster_service::extract;
@@ -66,7 +67,7 @@ impl<'de> Deserialize<'de> for Bounded {
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Bounded, A::Error> {
                 let mut bounded = Bounded::default();
                 while bounded.count < limits::BATCH_TASKS_MAX {
-                    let Some(task) = list.next_element()? else { return Ok(bounded) };
+                    let Some(Object(task)) = list.next_element()? else { return Ok(bounded) };
                     bounded.items.push(task);
                     bounded.count += 1;
                 }
@@ -109,6 +110,7 @@ mod tests {
             (r#"{"tasks":[{"command":"x"},{"priority":"x"}]}"#, Code::InvalidBody, "/tasks/1/priority"),
             (r#"{"tasks":[{"command":"x"},7]}"#, Code::InvalidBody, "/tasks/1"),
             (r#"{"tasks":[{"comand":"x"}]}"#, Code::InvalidBody, "/tasks/0/comand"),
+            (r#"{"tasks":[["echo"]]}"#, Code::InvalidBody, "/tasks/0"),
             (r#"{"tasks":{}}"#, Code::InvalidBody, "/tasks"),
             (r#"{"tasks":[],"more":1}"#, Code::InvalidBody, "/more"),
             (r#"{}"#, Code::InvalidBody, ""),

@@ -1,6 +1,7 @@
 //! Single creates that arrive together are stored by one statement; each caller has its own answer, after the commit.
 
 use std::future::Future;
+use std::ops::Range;
 use std::time::Duration;
 
 use taskmaster_openapi::task::{Task, Work};
@@ -84,7 +85,7 @@ impl Insert for Store {
 /// Stores what can be stored: when the statement is refused for good because of one task, halves are tried, down to the one.
 async fn create_each(store: &impl Insert, tasks: &[TaskToCreate]) -> Vec<Answer> {
     let mut answers: Vec<Option<Answer>> = vec![None; tasks.len()];
-    let mut left = vec![0..tasks.len()];
+    let mut left = Vec::from([Range { start: 0, end: tasks.len() }]);
     while let Some(range) = left.pop() {
         match store.insert(&tasks[range.clone()]).await {
             Ok(stored) => {

@@ -88,8 +88,8 @@ async fn forget_clients(app: App, shutdown: Shutdown) {
     }
 }
 
-/// The stack, from the outside in. `layers::wrap` is the outermost: a request id, one log line a request, problem documents for
-/// every failure, and panics that become such.
+/// The stack, from the outside in. Around what is listed here lie `headers::secure`, so that no answer lacks its headers, and
+/// `layers::wrap`: a request id, one log line a request, problem documents for every failure, and panics that become such.
 pub(crate) fn stack(app: &App, health: &Health) -> serde_json::Result<Router> {
     let edge = ServiceBuilder::new()
         // A span, so that what handlers log can be told apart.
@@ -109,7 +109,7 @@ pub(crate) fn stack(app: &App, health: &Health) -> serde_json::Result<Router> {
     let api = router::of(router::forwarded()).merge(keyed).layer(edge).with_state(app.clone());
     // Health and documents are open: they tell nothing about anybody's tasks.
     let open = health.router().merge(docs::router()?);
-    Ok(layers::wrap(api.merge(open).layer(from_fn(headers::secure))))
+    Ok(layers::wrap(api.merge(open)).layer(from_fn(headers::secure)))
 }
 
 fn span(request: &Request) -> tracing::Span {

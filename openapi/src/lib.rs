@@ -7,6 +7,7 @@
 pub mod event;
 pub mod health;
 pub mod limits;
+pub mod object;
 pub mod problem;
 pub mod report;
 pub mod task;

@@ -165,7 +165,7 @@ pub struct NewTask {
     #[schema(min_items = 1, max_items = 1000)]
     pub argv: Option<Vec<String>>,
     /// An HTTP request to make.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::object::optional")]
     pub http: Option<HttpWork>,
     /// Not before this time (RFC 3339, 1970 to 9999). Now when left out; a time that has passed means now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -187,7 +187,7 @@ pub struct NewTask {
     #[schema(minimum = 1, maximum = 100, default = 3)]
     pub max_attempts: Option<i64>,
     /// When to try again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::object::optional")]
     pub retry: Option<RetryPolicy>,
     /// Longest duration of one attempt, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]

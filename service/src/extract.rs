@@ -7,6 +7,7 @@ use http::header;
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
+use taskmaster_openapi::object::Object;
 use taskmaster_openapi::{Code, Problem, limits};
 
 /// A JSON body of at most `LIMIT_BYTES`, with `Content-Type: application/json`. Unknown fields are refused where the type says so.
@@ -70,13 +71,13 @@ pub async fn read_body(request: Request, limit_bytes: usize) -> Result<Bytes, Pr
     }
 }
 
-/// Parses JSON, and says by a JSON pointer where it does not fit.
+/// Parses a JSON object, and says by a JSON pointer where it does not fit.
 ///
 /// # Errors
 /// `invalid_json` when it is not JSON, `invalid_body` when it has another shape.
 pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let Object(parsed) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let pointer = pointer_of(error.path());
         let inner = error.into_inner();
         match inner.classify() {

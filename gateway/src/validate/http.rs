@@ -60,12 +60,11 @@ fn wrong_url(text: &str) -> Option<String> {
     if text.len() > max {
         return Some(format!("must have at most {max} bytes, and has {}", text.len()));
     }
-    // The parser is a browser's: it repairs what a browser would (`http:/x`, tabs in the middle). Here that is a mistake.
-    let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-    let absolute = matches!(scheme.as_deref(), Some("http" | "https"));
+    // The parser is a browser's: it repairs what a browser would (`http:///x`, tabs in the middle). Here that is a mistake.
+    let (scheme, rest) = text.split_once("://").unwrap_or_default();
+    let absolute = matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https") && !rest.starts_with('/');
     let has_blanks = text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\');
-    let parsed =
-        Url::parse(text).ok().filter(|url| absolute && !has_blanks && url.host_str().is_some_and(|h| !h.is_empty()));
+    let parsed = Url::parse(text).ok().filter(|url| absolute && !has_blanks && url.has_host());
     let Some(url) = parsed else { return Some("must be an absolute http or https URL".into()) };
     if !url.username().is_empty() || url.password().is_some() {
         return Some("must not carry a user or a password; use an Authorization header".into());

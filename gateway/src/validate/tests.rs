@@ -46,6 +46,8 @@ fn values_at_their_limits_are_accepted() {
 fn what_has_a_wrong_shape_is_named() {
     for (body, pointer) in [
         (json!({"command": 7}), "/command"),
+        (json!(["echo positional"]), ""),
+        (json!({"http": ["GET", "http://x"]}), "/http"),
         (json!({"commmand": "x"}), "/commmand"),
         (json!({"command": "x", "priority": 1.5}), "/priority"),
         (json!({"command": "x", "priority": "high"}), "/priority"),
