@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
 use uuid::Uuid;
 
+use crate::bounds;
 use crate::documents::WorkerToken;
 use crate::health::Readiness;
 use crate::problem::Problem;
@@ -36,7 +37,7 @@ pub struct Abilities {
     pub http: bool,
     /// The queues it serves; all of them when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(max_items = 100)]
+    #[schema(max_items = 100, value_type = Vec<bounds::QueueName>)]
     pub queues: Vec<String>,
 }
 
@@ -60,6 +61,7 @@ pub struct HeartbeatRequest {
     pub abilities: Abilities,
     /// Free words for people and for later placement rules, at most 20.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, bounds::LabelText>)]
     pub labels: BTreeMap<String, String>,
     /// What coordinators must present to the worker, as a bearer token. Made by the worker, at least 16 characters.
     #[schema(min_length = 16, max_length = 128)]
@@ -92,7 +94,7 @@ pub struct HeartbeatResponse {
     /// Where to send the next heartbeats and reports, whenever it can be reached.
     pub home: Home,
     /// Every live coordinator's address: where to turn when the home does not answer.
-    #[schema(max_items = 100)]
+    #[schema(max_items = 100, value_type = Vec<bounds::Address>)]
     pub coordinators: Vec<String>,
     /// Time between heartbeats, in milliseconds.
     #[schema(minimum = 1)]
@@ -148,6 +150,7 @@ pub struct Worker {
     #[schema(minimum = 0)]
     pub held: i64,
     pub abilities: Abilities,
+    #[schema(value_type = BTreeMap<String, bounds::LabelText>)]
     pub labels: BTreeMap<String, String>,
     /// The coordinator that pushes to it.
     #[serde(skip_serializing_if = "Option::is_none")]

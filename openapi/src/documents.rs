@@ -1,7 +1,7 @@
 //! The OpenAPI documents, generated from the code. `openapi/v1/*.json` are committed copies; a test says when they are stale.
 
 use utoipa::openapi::OpenApi as Document;
-use utoipa::openapi::security::{ApiKey as ApiKeyScheme, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 /// Adds the scheme of the workers' tokens.
@@ -27,11 +27,7 @@ pub(crate) struct ApiKey;
 
 impl Modify for ApiKey {
     fn modify(&self, document: &mut Document) {
-        let scheme = ApiKeyScheme::Header(ApiKeyValue::with_description(
-            "authorization",
-            "`Bearer <key>`, where the gateway has API keys. `up` on loopback goes without.",
-        ));
-        document.components.get_or_insert_default().add_security_scheme("api_key", SecurityScheme::ApiKey(scheme));
+        add_bearer(document, "api_key", "An API key, where the gateway has any. `up` on loopback goes without.");
     }
 }
 

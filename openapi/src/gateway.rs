@@ -232,9 +232,15 @@ pub struct EventFilter {
 /// Create one task: a command, a program with arguments, or an HTTP request; now, at a time, or after a delay.
 #[utoipa::path(
     post, path = paths::TASKS, operation_id = "createTask", tag = "tasks",
+    params(
+        ("Prefer" = Option<String>, Header, max_length = 1000, example = "wait=10",
+            description = "`wait=N`: answer when the task has ended, or after N seconds (at most 60), with the task as it then is"),
+    ),
     request_body = NewTask,
     responses(
-        (status = 201, description = "The task is committed: it survives the loss of any process", body = Task, headers(("Location" = String, description = "The task's path"))),
+        (status = 201, description = "The task is committed: it survives the loss of any process", body = Task, headers(
+            ("Location" = String, description = "The task's path"),
+            ("Preference-Applied" = String, description = "`wait=N`, where that was honoured"))),
         (status = "4XX", description = "Nothing was created; `code` says why, `errors` where", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now; `Retry-After` may say when", body = Problem, content_type = "application/problem+json"),
     ),
@@ -271,9 +277,17 @@ pub fn list_tasks() {}
 /// One task.
 #[utoipa::path(
     get, path = paths::TASK, operation_id = "getTask", tag = "tasks",
-    params(("id" = Uuid, Path, description = "The task's id")),
+    params(
+        ("id" = Uuid, Path, description = "The task's id"),
+        ("Prefer" = Option<String>, Header, max_length = 1000, example = "wait=10",
+            description = "`wait=N`: answer when the task has ended, or after N seconds (at most 60), with the task as it then is"),
+        ("If-None-Match" = Option<String>, Header, max_length = 1000, description = "The `ETag` of the answer the client has"),
+    ),
     responses(
-        (status = 200, description = "The task", body = Task),
+        (status = 200, description = "The task", body = Task, headers(
+            ("ETag" = String, description = "Changes with the task"),
+            ("Preference-Applied" = String, description = "`wait=N`, where that was honoured"))),
+        (status = 304, description = "The client has this answer already"),
         (status = "4XX", description = "No such task, or not an id", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
     ),
@@ -328,7 +342,7 @@ pub fn retry_task() {}
 /// a client that does not keep up is cut off, and resumes.
 #[utoipa::path(
     get, path = paths::EVENTS, operation_id = "streamEvents", tag = "events",
-    params(EventFilter, ("Last-Event-ID" = Option<String>, Header, description = "The last event the client has seen")),
+    params(EventFilter, ("Last-Event-ID" = Option<i64>, Header, minimum = 0, description = "The last event the client has seen")),
     responses(
         (status = 200, description = "A stream of events", body = Event, content_type = "text/event-stream"),
         (status = "4XX", description = "A parameter is wrong; `errors` names it", body = Problem, content_type = "application/problem+json"),

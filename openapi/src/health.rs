@@ -13,6 +13,6 @@ pub const READYZ: &str = "/readyz";
 pub struct Readiness {
     pub ready: bool,
     /// What is missing, in words; empty when ready.
-    #[schema(max_items = 20)]
+    #[schema(max_items = 20, value_type = Vec<crate::bounds::Reason>)]
     pub waiting_for: Vec<String>,
 }

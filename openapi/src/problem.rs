@@ -204,6 +204,16 @@ impl FieldError {
     }
 }
 
+impl std::fmt::Display for FieldError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The empty pointer is the whole body.
+        match self.pointer.as_str() {
+            "" => f.write_str(&self.detail),
+            pointer => write!(f, "{pointer}: {}", self.detail),
+        }
+    }
+}
+
 /// A problem document, `application/problem+json` (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
@@ -260,11 +270,7 @@ impl Problem {
     /// A problem of one field.
     pub fn field(code: Code, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         let error = FieldError::new(pointer, detail);
-        let detail = if error.pointer.is_empty() {
-            error.detail.clone()
-        } else {
-            format!("{}: {}", error.pointer, error.detail)
-        };
+        let detail = error.to_string();
         let mut problem = Self::new(code, detail);
         problem.errors.push(error);
         problem
@@ -274,7 +280,7 @@ impl Problem {
     pub fn validation(mut errors: Vec<FieldError>) -> Self {
         let count = errors.len();
         errors.truncate(limits::PROBLEM_ERRORS_MAX);
-        let first = errors.first().map(|e| format!("{}: {}", e.pointer, e.detail)).unwrap_or_default();
+        let first = errors.first().map(FieldError::to_string).unwrap_or_default();
         let detail = match count {
             0 | 1 => first,
             n => format!("{n} values are not allowed; the first: {first}"),

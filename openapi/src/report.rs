@@ -88,6 +88,7 @@ pub enum ReportCode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ReportResult {
     pub task_id: Uuid,
+    #[schema(minimum = 1)]
     pub claim: i64,
     /// As an HTTP status: 200 recorded, 404 unknown, 409 stale or not yours, 422 invalid, 503 send again.
     #[schema(minimum = 200, maximum = 599)]

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::bounds;
+
 /// Where a task stands.
 ///
 /// | state | entered when | by |
@@ -99,6 +101,7 @@ pub struct HttpWork {
     /// Headers of the request, at most 100. Values of `Authorization`, `Cookie`, `Proxy-Authorization`, and of any header
     /// whose name contains `key`, `token`, `secret` or `signature`, can be written but not read back.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, bounds::HeaderText>)]
     pub headers: BTreeMap<String, String>,
     /// The body as text. At most one of `body` and `body_base64`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,8 +118,10 @@ pub struct HttpWork {
 #[serde(rename_all = "snake_case")]
 pub enum Work {
     /// A shell command line, run by `/bin/sh -c`.
+    #[schema(value_type = bounds::Argument)]
     Command(String),
     /// A program and its arguments, run without a shell.
+    #[schema(value_type = bounds::Arguments)]
     Argv(Vec<String>),
     /// An HTTP request.
     Http(HttpWork),
@@ -141,7 +146,7 @@ pub struct RetryPolicy {
     pub jitter: f64,
     /// Explicit delays, in seconds, in place of the exponential ones.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_items = 100)]
+    #[schema(min_items = 1, max_items = 100, value_type = Option<Vec<bounds::DelaySeconds>>)]
     pub delays_seconds: Option<Vec<f64>>,
 }
 
@@ -162,7 +167,7 @@ pub struct NewTask {
     pub command: Option<String>,
     /// A program and its arguments, run without a shell on a worker that allows commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_items = 1, max_items = 1000)]
+    #[schema(min_items = 1, max_items = 1000, value_type = Option<Vec<bounds::Argument>>)]
     pub argv: Option<Vec<String>>,
     /// An HTTP request to make.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::object::optional")]
@@ -195,7 +200,7 @@ pub struct NewTask {
     pub timeout_seconds: Option<i64>,
     /// Words to find the task by, at most 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_items = 20)]
+    #[schema(max_items = 20, value_type = Option<Vec<bounds::Tag>>)]
     pub tags: Option<Vec<String>>,
 }
 
@@ -205,9 +210,11 @@ pub struct NewTask {
 pub struct TaskResult {
     /// The command's exit status.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = -2147483648, maximum = 2147483647)]
     pub exit_code: Option<i32>,
     /// The number of the signal that ended the command.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 255)]
     pub signal: Option<i32>,
     /// Standard output, where it is UTF-8; at most 64 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -237,6 +244,7 @@ pub struct TaskResult {
     pub http_status: Option<u16>,
     /// Headers of the HTTP answer, at most 50; `Set-Cookie` is left out.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, bounds::HeaderText>)]
     pub headers: BTreeMap<String, String>,
     /// Body of the HTTP answer, where it is UTF-8; at most 64 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -304,7 +312,7 @@ pub struct Task {
     pub command: Option<String>,
     /// The program and its arguments, where that is the work.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_items = 1000)]
+    #[schema(max_items = 1000, value_type = Option<Vec<bounds::Argument>>)]
     pub argv: Option<Vec<String>>,
     /// The HTTP request, where that is the work; sensitive header values read `***`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -322,7 +330,7 @@ pub struct Task {
     pub retry: RetryPolicy,
     #[schema(minimum = 1, maximum = 86400)]
     pub timeout_seconds: i64,
-    #[schema(max_items = 20)]
+    #[schema(max_items = 20, value_type = Vec<bounds::Tag>)]
     pub tags: Vec<String>,
     /// The worker that holds the task, or held it last.
     #[serde(skip_serializing_if = "Option::is_none")]

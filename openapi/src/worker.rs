@@ -79,6 +79,7 @@ pub enum SubmitCode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SubmitResult {
     pub task_id: Uuid,
+    #[schema(minimum = 1)]
     pub claim: i64,
     pub code: SubmitCode,
 }
@@ -126,6 +127,7 @@ pub enum ReleaseCode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ReleaseResult {
     pub task_id: Uuid,
+    #[schema(minimum = 1)]
     pub claim: i64,
     pub code: ReleaseCode,
 }

@@ -1,0 +1,48 @@
+//! Bounds of the items of lists and maps, for the documents only: an attribute bounds the field itself, not what it holds.
+
+use utoipa::ToSchema;
+
+/// One argument of a program.
+#[derive(Debug, ToSchema)]
+#[schema(max_length = 131072)]
+pub struct Argument(pub String);
+
+/// The value of a header.
+#[derive(Debug, ToSchema)]
+#[schema(max_length = 8192)]
+pub struct HeaderText(pub String);
+
+/// A word to find tasks by.
+#[derive(Debug, ToSchema)]
+#[schema(min_length = 1, max_length = 100)]
+pub struct Tag(pub String);
+
+/// The name of a queue.
+#[derive(Debug, ToSchema)]
+#[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
+pub struct QueueName(pub String);
+
+/// A free word about a worker.
+#[derive(Debug, ToSchema)]
+#[schema(max_length = 200)]
+pub struct LabelText(pub String);
+
+/// Where a process is reached.
+#[derive(Debug, ToSchema)]
+#[schema(max_length = 200, example = "http://127.0.0.1:8080")]
+pub struct Address(pub String);
+
+/// What a process waits for.
+#[derive(Debug, ToSchema)]
+#[schema(max_length = 1000)]
+pub struct Reason(pub String);
+
+/// A delay, in seconds.
+#[derive(Debug, ToSchema)]
+#[schema(minimum = 0, maximum = 604800)]
+pub struct DelaySeconds(pub f64);
+
+/// A program and its arguments.
+#[derive(Debug, ToSchema)]
+#[schema(min_items = 1, max_items = 1000)]
+pub struct Arguments(pub Vec<Argument>);
