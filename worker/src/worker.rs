@@ -113,6 +113,11 @@ impl Worker {
         self.listen_address
     }
 
+    /// What the worker waits for: a coordinator, at first.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
     /// The routes that the worker serves; for tests that compare them with the contract.
     pub fn router(&self) -> Router {
         self.router.clone()

@@ -1,0 +1,16 @@
+//! The worker against a fake coordinator, over HTTP. Every test has a coordinator and workers of its own.
+
+mod coordinator;
+mod fixture;
+mod target;
+
+mod contract;
+mod membership;
+mod scheduling;
+
+mod commands;
+mod family;
+mod http_tasks;
+mod reports;
+
+mod foreign;
