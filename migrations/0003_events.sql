@@ -32,8 +32,8 @@ create index events_at on events (at);
 
 -- One row: the number of the next event. Whoever locks it moves events.
 create table event_head (
-    only    boolean primary key default true check (only),
-    next_id bigint not null
+    singleton boolean primary key default true check (singleton),
+    next_id   bigint  not null
 );
 insert into event_head (next_id) values (1);
 

@@ -93,7 +93,7 @@ async fn deliver(coordinator: &Coordinator, worker_id: &str, parcels: Vec<Parcel
             // It may have taken them. Sending them again is harmless: it knows the claims it has.
             Err(error) => tracing::warn!(%error, worker_id, "a worker does not answer"),
         }
-        tokio::time::sleep(pause.next()).await;
+        tokio::time::sleep(pause.next_wait()).await;
     }
 }
 

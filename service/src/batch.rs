@@ -27,6 +27,8 @@ pub enum BatchError {
 }
 
 type Waiting<I, O> = (I, oneshot::Sender<O>);
+/// A batch, and the item that was one too many for it.
+type Filled<I, O> = (Vec<Waiting<I, O>>, Option<Waiting<I, O>>);
 
 /// Collects items of concurrent callers into batches, and gives each caller its own answer.
 #[derive(Debug)]
@@ -110,7 +112,7 @@ fn fill<I, O>(
     first: Waiting<I, O>,
     weight_max: usize,
     weight: fn(&I) -> usize,
-) -> (Vec<Waiting<I, O>>, Option<Waiting<I, O>>) {
+) -> Filled<I, O> {
     let mut total = weight(&first.0);
     let mut batch = vec![first];
     while let Ok(item) = receiver.try_recv() {

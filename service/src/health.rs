@@ -26,7 +26,7 @@ impl Health {
         let reason = reason.into();
         let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, reason.clone());
         if before.is_none() {
-            tracing::warn!(waiting_for = name, reason, "not ready");
+            tracing::info!(waiting_for = name, reason, "not ready");
         }
     }
 

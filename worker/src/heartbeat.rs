@@ -64,7 +64,7 @@ impl Heart {
                 }
                 Err(reason) => {
                     self.health.waiting(COORDINATOR, reason);
-                    tokio::time::Instant::now() + pause.next()
+                    tokio::time::Instant::now() + pause.next_wait()
                 }
             };
             had_lease = self.log_lease(had_lease);

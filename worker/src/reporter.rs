@@ -52,7 +52,7 @@ impl Reporter {
             self.slots.settled.notify_one();
             match settled {
                 true => pause.reset(),
-                false => self.wait(pause.next(), &stop).await,
+                false => self.wait(pause.next_wait(), &stop).await,
             }
         }
     }

@@ -1,0 +1,295 @@
+-- What the migrations make. Generated: see tests/schema.rs.
+
+CREATE FUNCTION public.taskmaster_drop_partitions(kept_days integer) RETURNS SETOF text
+    LANGUAGE plpgsql
+    AS $$
+declare
+    partition record;
+begin
+    for partition in
+        select child.relname as name
+          from pg_inherits i
+               join pg_class parent on parent.oid = i.inhparent
+               join pg_class child on child.oid = i.inhrelid
+         where parent.relname in ('task_history', 'attempts') and parent.relnamespace = current_schema()::regnamespace
+           and to_date(right(child.relname, 7), 'YYYY_MM') + interval '1 month' < now() - make_interval(days => kept_days)
+    loop
+        execute format('drop table %I', partition.name);
+        return next partition.name;
+    end loop;
+end
+$$;
+
+CREATE FUNCTION public.taskmaster_ensure_partitions(months_ahead integer) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    base  date := date_trunc('month', now() at time zone 'UTC');
+    month date;
+    parent text;
+begin
+    perform pg_advisory_xact_lock(hashtext('taskmaster_partitions'));
+    for i in -1..months_ahead loop
+        month := base + make_interval(months => i);
+        foreach parent in array array ['task_history', 'attempts'] loop
+            execute format(
+                'create table if not exists %I partition of %I for values from (%L) to (%L)',
+                parent || '_' || to_char(month, 'YYYY_MM'), parent,
+                month::timestamp at time zone 'UTC', (month + interval '1 month') at time zone 'UTC');
+        end loop;
+    end loop;
+end
+$$;
+
+CREATE TABLE public._sqlx_migrations (
+    version bigint NOT NULL,
+    description text NOT NULL,
+    installed_on timestamp with time zone DEFAULT now() NOT NULL,
+    success boolean NOT NULL,
+    checksum bytea NOT NULL,
+    execution_time bigint NOT NULL
+);
+
+CREATE TABLE public.attempts (
+    task_id uuid NOT NULL,
+    claim bigint NOT NULL,
+    ended_at timestamp with time zone NOT NULL,
+    picked_at timestamp with time zone NOT NULL,
+    started_at timestamp with time zone,
+    attempt smallint NOT NULL,
+    status smallint NOT NULL,
+    worker_id text NOT NULL,
+    result json,
+    error json,
+    CONSTRAINT attempts_status_check CHECK ((status = ANY (ARRAY[3, 4, 5])))
+)
+PARTITION BY RANGE (ended_at);
+
+CREATE TABLE public.claims (
+    id bigint NOT NULL,
+    coordinator_id uuid NOT NULL,
+    claimed_at timestamp with time zone DEFAULT now() NOT NULL,
+    task_ids uuid[] NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
+
+ALTER TABLE public.claims ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.claims_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.coordinators (
+    id uuid NOT NULL,
+    address text NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    seen_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (fillfactor='50');
+
+CREATE TABLE public.event_head (
+    singleton boolean DEFAULT true NOT NULL,
+    next_id bigint NOT NULL,
+    CONSTRAINT event_head_singleton_check CHECK (singleton)
+);
+
+CREATE TABLE public.event_inbox (
+    id bigint NOT NULL,
+    at timestamp with time zone DEFAULT now() NOT NULL,
+    type smallint NOT NULL,
+    from_status smallint,
+    to_status smallint,
+    task_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL,
+    lanes integer[] DEFAULT '{}'::integer[] NOT NULL,
+    attempts smallint[] DEFAULT '{}'::smallint[] NOT NULL,
+    workers text[] DEFAULT '{}'::text[] NOT NULL,
+    n integer NOT NULL,
+    CONSTRAINT event_inbox_n_check CHECK ((n > 0))
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
+
+ALTER TABLE public.event_inbox ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.event_inbox_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.events (
+    first_id bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    type smallint NOT NULL,
+    n integer NOT NULL,
+    task_ids uuid[] NOT NULL,
+    lanes integer[] NOT NULL,
+    attempts smallint[] NOT NULL,
+    workers text[] NOT NULL
+);
+
+CREATE TABLE public.lanes (
+    id integer NOT NULL,
+    queue text NOT NULL,
+    kind smallint NOT NULL,
+    CONSTRAINT lanes_kind_check CHECK ((kind = ANY (ARRAY[0, 1]))),
+    CONSTRAINT lanes_queue_check CHECK (((char_length(queue) >= 1) AND (char_length(queue) <= 64)))
+);
+
+ALTER TABLE public.lanes ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.lanes_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.task_counts (
+    lane integer NOT NULL,
+    status smallint NOT NULL,
+    n bigint NOT NULL
+)
+WITH (fillfactor='50');
+
+CREATE TABLE public.task_history (
+    id uuid NOT NULL,
+    finished_at timestamp with time zone NOT NULL,
+    run_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    scheduled_at timestamp with time zone NOT NULL,
+    claim bigint NOT NULL,
+    picked_at timestamp with time zone,
+    started_at timestamp with time zone,
+    cancel_requested_at timestamp with time zone,
+    lane integer NOT NULL,
+    timeout_seconds integer NOT NULL,
+    priority smallint NOT NULL,
+    status smallint NOT NULL,
+    attempt smallint NOT NULL,
+    max_attempts smallint NOT NULL,
+    hand_backs integer NOT NULL,
+    lost_workers smallint NOT NULL,
+    worker_id text,
+    work json NOT NULL,
+    retry json,
+    tags jsonb,
+    result json,
+    error json,
+    CONSTRAINT task_history_status_check CHECK ((status = ANY (ARRAY[3, 4, 5])))
+)
+PARTITION BY RANGE (finished_at);
+
+CREATE TABLE public.task_rates (
+    at timestamp with time zone NOT NULL,
+    created bigint NOT NULL,
+    completed bigint NOT NULL,
+    failed bigint NOT NULL
+)
+WITH (fillfactor='50');
+
+CREATE TABLE public.tasks (
+    id uuid NOT NULL,
+    run_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    scheduled_at timestamp with time zone NOT NULL,
+    claim bigint DEFAULT 0 NOT NULL,
+    picked_at timestamp with time zone,
+    started_at timestamp with time zone,
+    cancel_requested_at timestamp with time zone,
+    lane integer NOT NULL,
+    timeout_seconds integer NOT NULL,
+    priority smallint NOT NULL,
+    status smallint DEFAULT 0 NOT NULL,
+    attempt smallint DEFAULT 0 NOT NULL,
+    max_attempts smallint NOT NULL,
+    hand_backs integer DEFAULT 0 NOT NULL,
+    lost_workers smallint DEFAULT 0 NOT NULL,
+    worker_id text,
+    work json NOT NULL,
+    retry json,
+    tags jsonb,
+    result json,
+    error json,
+    CONSTRAINT tasks_check CHECK (((attempt >= 0) AND (attempt <= max_attempts))),
+    CONSTRAINT tasks_claimed CHECK (((status = 0) OR ((claim > 0) AND (worker_id IS NOT NULL) AND (picked_at IS NOT NULL)))),
+    CONSTRAINT tasks_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
+    CONSTRAINT tasks_priority_check CHECK (((priority >= 0) AND (priority <= 9))),
+    CONSTRAINT tasks_started CHECK (((status <> 2) OR ((started_at IS NOT NULL) AND (attempt > 0)))),
+    CONSTRAINT tasks_status_check CHECK ((status = ANY (ARRAY[0, 1, 2]))),
+    CONSTRAINT tasks_timeout_seconds_check CHECK (((timeout_seconds >= 1) AND (timeout_seconds <= 86400)))
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='1000', autovacuum_analyze_scale_factor='0.05', autovacuum_vacuum_cost_delay='0');
+
+CREATE TABLE public.workers (
+    id text NOT NULL,
+    address text NOT NULL,
+    slots integer NOT NULL,
+    held integer NOT NULL,
+    abilities jsonb NOT NULL,
+    labels jsonb NOT NULL,
+    draining boolean NOT NULL,
+    drain_requested boolean DEFAULT false NOT NULL,
+    home uuid NOT NULL,
+    joined_at timestamp with time zone DEFAULT now() NOT NULL,
+    seen_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT workers_id_check CHECK (((char_length(id) >= 1) AND (char_length(id) <= 128))),
+    CONSTRAINT workers_slots_check CHECK (((slots >= 1) AND (slots <= 1000)))
+)
+WITH (fillfactor='50');
+
+ALTER TABLE ONLY public._sqlx_migrations
+    ADD CONSTRAINT _sqlx_migrations_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY public.attempts
+    ADD CONSTRAINT attempts_pkey PRIMARY KEY (task_id, claim, ended_at);
+
+ALTER TABLE ONLY public.claims
+    ADD CONSTRAINT claims_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.coordinators
+    ADD CONSTRAINT coordinators_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.event_head
+    ADD CONSTRAINT event_head_pkey PRIMARY KEY (singleton);
+
+ALTER TABLE ONLY public.event_inbox
+    ADD CONSTRAINT event_inbox_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.events
+    ADD CONSTRAINT events_pkey PRIMARY KEY (first_id);
+
+ALTER TABLE ONLY public.lanes
+    ADD CONSTRAINT lanes_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.lanes
+    ADD CONSTRAINT lanes_queue_kind_key UNIQUE (queue, kind);
+
+ALTER TABLE ONLY public.task_counts
+    ADD CONSTRAINT task_counts_pkey PRIMARY KEY (lane, status);
+
+ALTER TABLE ONLY public.task_history
+    ADD CONSTRAINT task_history_pkey PRIMARY KEY (id, finished_at);
+
+ALTER TABLE ONLY public.task_rates
+    ADD CONSTRAINT task_rates_pkey PRIMARY KEY (at);
+
+ALTER TABLE ONLY public.tasks
+    ADD CONSTRAINT tasks_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.workers
+    ADD CONSTRAINT workers_pkey PRIMARY KEY (id);
+
+CREATE INDEX events_at ON public.events USING btree (at);
+
+CREATE INDEX task_history_cancelled ON ONLY public.task_history USING btree (id) WHERE (status = 5);
+
+CREATE INDEX task_history_failed ON ONLY public.task_history USING btree (id) WHERE (status = 4);
+
+CREATE INDEX tasks_due ON public.tasks USING btree (lane, priority, run_at, id);
+
+ALTER TABLE ONLY public.tasks
+    ADD CONSTRAINT tasks_lane_fkey FOREIGN KEY (lane) REFERENCES public.lanes(id);
