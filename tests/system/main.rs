@@ -1,0 +1,6 @@
+//! The system as its users run it: the real program, as processes, driven over HTTP. What the tests are made of is in `support`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+mod outcomes;
+mod support;
