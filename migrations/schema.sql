@@ -131,6 +131,15 @@ CREATE TABLE public.events (
     workers text[] NOT NULL
 );
 
+CREATE TABLE public.idempotency_keys (
+    principal text NOT NULL,
+    key text NOT NULL,
+    payload_hash bytea NOT NULL,
+    task_ids uuid[] NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT idempotency_keys_key_check CHECK (((char_length(key) >= 1) AND (char_length(key) <= 255)))
+);
+
 CREATE TABLE public.lanes (
     id integer NOT NULL,
     queue text NOT NULL,
@@ -262,6 +271,9 @@ ALTER TABLE ONLY public.event_inbox
 ALTER TABLE ONLY public.events
     ADD CONSTRAINT events_pkey PRIMARY KEY (first_id);
 
+ALTER TABLE ONLY public.idempotency_keys
+    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (principal, key);
+
 ALTER TABLE ONLY public.lanes
     ADD CONSTRAINT lanes_pkey PRIMARY KEY (id);
 
@@ -284,6 +296,8 @@ ALTER TABLE ONLY public.workers
     ADD CONSTRAINT workers_pkey PRIMARY KEY (id);
 
 CREATE INDEX events_at ON public.events USING btree (at);
+
+CREATE INDEX idempotency_keys_expired ON public.idempotency_keys USING btree (expires_at);
 
 CREATE INDEX task_history_cancelled ON ONLY public.task_history USING btree (id) WHERE (status = 5);
 

@@ -109,6 +109,7 @@ impl Sweeper {
         if now >= self.next_claims {
             store.sweep_claims().await?;
             store.trim_events(config.events_kept_seconds.as_secs_f64()).await?;
+            store.trim_idempotency_keys().await?;
             self.next_claims = now + CLAIMS_EVERY;
         }
         if now >= self.next_upkeep {

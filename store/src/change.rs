@@ -1,5 +1,7 @@
 //! What users do to tasks: cancel and retry.
 
+use taskmaster_openapi::gateway::TaskFilter;
+use taskmaster_openapi::limits;
 use taskmaster_openapi::task::{Task, TaskStatus};
 use uuid::Uuid;
 
@@ -28,10 +30,23 @@ pub enum Retry {
     NotFound,
 }
 
+/// What a bulk change came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bulk {
+    /// Tasks that the filter found.
+    pub matched: usize,
+    /// Tasks that were changed at once: CANCELLED, or QUEUED again.
+    pub changed: usize,
+    /// Tasks that a worker must still let go of.
+    pub requested: usize,
+    /// There may be more that match.
+    pub more: bool,
+}
+
 /// What waits is cancelled at once; what a worker holds is marked. Both name the state they change.
 const CANCEL: &str = "
 with gone as (
-    delete from tasks where id = $1 and status = 0 returning *
+    delete from tasks where id = any($1) and status = 0 returning *
 ), kept as (
     insert into task_history (id, finished_at, run_at, created_at, scheduled_at, claim, picked_at, started_at,
         cancel_requested_at, lane, timeout_seconds, priority, status, attempt, max_attempts, hand_backs, lost_workers,
@@ -40,19 +55,24 @@ with gone as (
         attempt, max_attempts, hand_backs, lost_workers, worker_id, work, retry, tags, result, error from gone
 ), noted as (
     insert into event_inbox (type, from_status, to_status, task_ids, lanes, attempts, workers, n)
-    select 6, 0, 5, array[id], array[lane], array[attempt], array[worker_id], 1 from gone
+    select 6, 0, 5, array_agg(id), array_agg(lane), array_agg(attempt), array_agg(worker_id), count(*)
+      from gone having count(*) > 0
 ), marked as (
-    update tasks set cancel_requested_at = coalesce(cancel_requested_at, now()) where id = $1 and status in (1, 2) returning id
+    update tasks set cancel_requested_at = coalesce(cancel_requested_at, now()) where id = any($1) and status in (1, 2) returning id
+), notified as (
+    select pg_notify('taskmaster_cancels', '') from marked limit 1
 )
-select count(*) from (select pg_notify('taskmaster_cancels', '') from marked) as notified";
+select (select count(*) from gone), (select count(*) from marked), (select count(*) from notified)";
 
 const RETRY: &str = "
 with gone as (
-    delete from task_history where id = $1 and status in (4, 5) returning *
+    delete from task_history where id = any($1) and status in (4, 5) returning *
 ), attempted as (
     insert into attempts (task_id, claim, ended_at, picked_at, started_at, attempt, status, worker_id, result, error)
     select id, claim, finished_at, picked_at, started_at, attempt, status, worker_id, result, error
-      from gone where started_at is not null
+      from gone
+     where started_at is not null
+       and not exists (select from attempts a where a.task_id = gone.id and a.claim = gone.claim)
 ), again as (
     insert into tasks (id, lane, priority, run_at, created_at, scheduled_at, claim, attempt, max_attempts, timeout_seconds,
                        work, retry, tags, picked_at, started_at, worker_id, result, error)
@@ -61,9 +81,19 @@ with gone as (
     returning id, lane, priority
 ), noted as (
     insert into event_inbox (type, from_status, to_status, task_ids, lanes, attempts, n)
-    select 0, g.status, 0, array[g.id], array[g.lane], array[0::smallint], 1 from gone g
+    select 0, status, 0, array_agg(id), array_agg(lane), array_agg(0::smallint), count(*) from gone group by status
+), bands as (
+    select distinct lane, priority from again limit 101
+), notified as (
+    select pg_notify('taskmaster_due', case when count(*) > 100 then '*' else string_agg(lane || ':' || priority, ',') end)
+      from bands having count(*) > 0
 )
-select pg_notify('taskmaster_due', lane || ':' || priority) from again";
+select (select count(*) from again), (select count(*) from notified)";
+
+/// Pages that one bulk change looks through; what lies further is left to the next call.
+const BULK_PAGES_MAX: usize = 200;
+/// Rows that one statement of a bulk change touches.
+const BULK_STEP: usize = 1_000;
 
 impl Store {
     /// Cancels a task.
@@ -71,12 +101,7 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn cancel(&self, id: Uuid) -> Result<Cancel, StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        // The row's lock first: a claim that is under way decides which of the two ways it is.
-        sqlx::query("select from tasks where id = $1 for update").bind(id).execute(&mut *transaction).await?;
-        sqlx::query(CANCEL).bind(id).fetch_all(&mut *transaction).await?;
-        transaction.commit().await?;
-        self.events_waiting.notify_one();
+        self.cancel_each(&[id]).await?;
         Ok(match self.get(id).await? {
             None => Cancel::NotFound,
             Some(task) if task.status == TaskStatus::Cancelled => Cancel::Cancelled(task),
@@ -90,12 +115,96 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn retry(&self, id: Uuid) -> Result<Retry, StoreError> {
-        let moved = sqlx::query(RETRY).bind(id).fetch_all(&self.pool).await?;
-        self.events_waiting.notify_one();
+        let moved = self.retry_each(&[id]).await?;
         Ok(match self.get(id).await? {
             None => Retry::NotFound,
-            Some(task) if moved.is_empty() => Retry::WrongState(task),
+            Some(task) if moved == 0 => Retry::WrongState(task),
             Some(task) => Retry::Queued(task),
         })
+    }
+
+    /// Cancels the live tasks that match, up to `max` of them. `dry_run` only counts them.
+    ///
+    /// # Errors
+    /// When the database is not available: what was cancelled before stays so.
+    pub async fn cancel_matching(&self, filter: &TaskFilter, max: usize, dry_run: bool) -> Result<Bulk, StoreError> {
+        let mut bulk = Bulk::default();
+        let live = [TaskStatus::Queued, TaskStatus::Picked, TaskStatus::Started];
+        let ids = self.matching(filter, &live, max, &mut bulk).await?;
+        for step in ids.chunks(BULK_STEP).filter(|_| !dry_run) {
+            let (cancelled, requested) = self.cancel_each(step).await?;
+            bulk.changed += cancelled;
+            bulk.requested += requested;
+        }
+        Ok(bulk)
+    }
+
+    /// Retries the FAILED or CANCELLED tasks that match, up to `max` of them. `dry_run` only counts them.
+    ///
+    /// # Errors
+    /// When the database is not available: what was retried before stays so.
+    pub async fn retry_matching(&self, filter: &TaskFilter, max: usize, dry_run: bool) -> Result<Bulk, StoreError> {
+        let mut bulk = Bulk::default();
+        let ended = [TaskStatus::Failed, TaskStatus::Cancelled];
+        let ids = self.matching(filter, &ended, max, &mut bulk).await?;
+        for step in ids.chunks(BULK_STEP).filter(|_| !dry_run) {
+            bulk.changed += self.retry_each(step).await?;
+        }
+        Ok(bulk)
+    }
+
+    async fn cancel_each(&self, ids: &[Uuid]) -> Result<(usize, usize), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        // The rows' locks first: a claim that is under way decides which of the two ways it is.
+        sqlx::query("select from tasks where id = any($1) order by id for update")
+            .bind(ids)
+            .execute(&mut *transaction)
+            .await?;
+        let (cancelled, requested, _): (i64, i64, i64) =
+            sqlx::query_as(CANCEL).bind(ids).fetch_one(&mut *transaction).await?;
+        transaction.commit().await?;
+        self.events_waiting.notify_one();
+        Ok((cancelled as usize, requested as usize))
+    }
+
+    async fn retry_each(&self, ids: &[Uuid]) -> Result<usize, StoreError> {
+        let (moved, _): (i64, i64) = sqlx::query_as(RETRY).bind(ids).fetch_one(&self.pool).await?;
+        self.events_waiting.notify_one();
+        Ok(moved as usize)
+    }
+
+    /// Ids that match the filter and are in one of these states.
+    async fn matching(
+        &self,
+        filter: &TaskFilter,
+        states: &[TaskStatus],
+        max: usize,
+        bulk: &mut Bulk,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let mut ids = Vec::new();
+        let mut pages_left = BULK_PAGES_MAX;
+        for status in states.iter().filter(|status| filter.status.is_none_or(|wanted| wanted == **status)) {
+            let filter = TaskFilter { status: Some(*status), ..filter.clone() };
+            let mut before = None;
+            loop {
+                let page = self.list(&filter, before, limits::PAGE_SIZE_MAX).await?;
+                ids.extend(page.tasks.into_iter().map(|task| task.id));
+                before = page.next;
+                pages_left -= 1;
+                if before.is_none() || ids.len() > max || pages_left == 0 {
+                    break;
+                }
+            }
+            bulk.more |= before.is_some();
+            if ids.len() > max || pages_left == 0 {
+                break;
+            }
+        }
+        bulk.more |= ids.len() > max;
+        ids.truncate(max);
+        // In the order in which statements lock rows.
+        ids.sort_unstable();
+        bulk.matched = ids.len();
+        Ok(ids)
     }
 }

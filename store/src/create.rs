@@ -1,5 +1,6 @@
 //! Accepting tasks.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -39,12 +40,40 @@ pub struct TaskToCreate {
     pub tags: Vec<String>,
 }
 
+/// A key under which a request creates its tasks once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnceKey {
+    /// Whose key it is: keys of different principals do not meet.
+    pub principal: String,
+    /// 1 to 255 characters.
+    pub key: String,
+    /// A digest of what the request asks for.
+    pub payload_hash: Vec<u8>,
+    /// The key is remembered for at least so long.
+    pub kept: Duration,
+}
+
+/// What came of creating tasks under a key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Once {
+    /// The key was new: the tasks are stored.
+    Created(Vec<Task>),
+    /// The same was asked before: these are its tasks.
+    Replayed(Vec<Uuid>),
+    /// Something else was asked under this key.
+    Mismatch,
+    /// Somebody is storing under this key at this moment.
+    InFlight,
+}
+
 /// One statement, whatever the number of tasks: the rows, the event, and the notification of coordinators when something is due
 /// before their next poll. The notification names the bands (lane and priority) that have work, or all of them by `*`.
 macro_rules! insert_sql {
     ($answer:literal) => {
-        concat!("
-with input as (
+        insert_sql!("with input as (", "", $answer)
+    };
+    ($begin:literal, $condition:literal, $answer:literal) => {
+        concat!($begin, "
     select * from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::timestamptz[], $5::float8[], $6::smallint[],
                          $7::integer[], $8::text[], $9::text[], $10::text[])
       as i(id, lane, priority, at, delay_seconds, max_attempts, timeout_seconds, work, retry, tags)
@@ -53,6 +82,7 @@ with input as (
     select id, lane, priority, greatest(now(), asked.at), now(), asked.at, max_attempts, timeout_seconds,
            work::json, retry::json, tags::jsonb
       from input, lateral (select coalesce(at, now() + coalesce(delay_seconds, 0) * interval '1 second') as at) asked
+", $condition, "
     returning id, lane, priority, run_at, scheduled_at
 ), noted as (
     insert into event_inbox (type, to_status, task_ids, lanes, attempts, n)
@@ -69,6 +99,18 @@ with input as (
 
 const INSERT_AND_READ: &str =
     insert_sql!("select id, run_at, scheduled_at, now() as created_at, (select count(*) from notified) from added");
+/// With a key: nothing is stored unless the key is new, and nobody is storing under it at this moment.
+const INSERT_ONCE_AND_READ: &str = insert_sql!(
+    "
+with once as materialized (
+    insert into idempotency_keys (principal, key, payload_hash, task_ids, expires_at)
+    select $11, $12, $13, $1, now() + $14 * interval '1 second'
+     where pg_try_advisory_xact_lock(hashtextextended($11 || ' ' || $12, 0))
+    on conflict do nothing returning true
+), input as (",
+    "where exists (select from once)",
+    "select id, run_at, scheduled_at, now() as created_at, (select count(*) from notified) from added"
+);
 const INSERT: &str = insert_sql!("select (select count(*) from added), (select count(*) from notified)");
 
 impl Store {
@@ -77,15 +119,45 @@ impl Store {
     /// # Errors
     /// When the database is not available, or there are too many queues.
     pub async fn create(&self, tasks: &[TaskToCreate]) -> Result<Vec<Task>, StoreError> {
-        let rows = self.insert(tasks, INSERT_AND_READ).await?;
-        let mut stored = std::collections::HashMap::with_capacity(rows.len());
-        for row in rows {
-            let times: (DateTime<Utc>, DateTime<Utc>, DateTime<Utc>) =
-                (row.try_get("run_at")?, row.try_get("scheduled_at")?, row.try_get("created_at")?);
-            stored.insert(row.try_get::<Uuid, _>("id")?, times);
+        let rows = self.insert(tasks, INSERT_AND_READ, None).await?;
+        read_back(tasks, rows)
+    }
+
+    /// Stores the tasks, all or none, unless that was done before under the same key.
+    ///
+    /// # Errors
+    /// As [`Store::create`].
+    pub async fn create_once(&self, tasks: &[TaskToCreate], key: &OnceKey) -> Result<Once, StoreError> {
+        let rows = self.insert(tasks, INSERT_ONCE_AND_READ, Some(key)).await?;
+        if !rows.is_empty() {
+            return read_back(tasks, rows).map(Once::Created);
         }
-        let missing = || StoreError::Defect(sqlx::Error::RowNotFound);
-        tasks.iter().map(|task| stored.get(&task.id).map(|times| shown(task, *times)).ok_or_else(missing)).collect()
+        let known: Option<(Vec<u8>, Vec<Uuid>)> =
+            sqlx::query_as("select payload_hash, task_ids from idempotency_keys where principal = $1 and key = $2")
+                .bind(&key.principal)
+                .bind(&key.key)
+                .fetch_optional(&self.pool)
+                .await?;
+        Ok(match known {
+            None => Once::InFlight,
+            Some((hash, task_ids)) if hash == key.payload_hash => Once::Replayed(task_ids),
+            Some(_) => Once::Mismatch,
+        })
+    }
+
+    /// Forgets keys whose time is over.
+    ///
+    /// # Errors
+    /// When the database is not available.
+    pub async fn trim_idempotency_keys(&self) -> Result<u64, StoreError> {
+        let done = sqlx::query(
+            "delete from idempotency_keys k using
+                (select principal, key from idempotency_keys where expires_at < now() order by expires_at limit 10000) old
+              where k.principal = old.principal and k.key = old.key",
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected())
     }
 
     /// Stores the tasks, all or none. Their ids are the caller's.
@@ -93,12 +165,17 @@ impl Store {
     /// # Errors
     /// As [`Store::create`].
     pub async fn create_ids(&self, tasks: &[TaskToCreate]) -> Result<(), StoreError> {
-        self.insert(tasks, INSERT).await.map(drop)
+        self.insert(tasks, INSERT, None).await.map(drop)
     }
 
-    async fn insert(&self, tasks: &[TaskToCreate], sql: &'static str) -> Result<Vec<PgRow>, StoreError> {
+    async fn insert(
+        &self,
+        tasks: &[TaskToCreate],
+        sql: &'static str,
+        key: Option<&OnceKey>,
+    ) -> Result<Vec<PgRow>, StoreError> {
         let columns = self.columns(tasks).await?;
-        let rows = sqlx::query(sql)
+        let mut query = sqlx::query(sql)
             .bind(columns.id)
             .bind(columns.lane)
             .bind(columns.priority)
@@ -108,9 +185,11 @@ impl Store {
             .bind(columns.timeout_seconds)
             .bind(columns.work)
             .bind(columns.retry)
-            .bind(columns.tags)
-            .fetch_all(&self.pool)
-            .await?;
+            .bind(columns.tags);
+        if let Some(key) = key {
+            query = query.bind(&key.principal).bind(&key.key).bind(&key.payload_hash).bind(key.kept.as_secs_f64());
+        }
+        let rows = query.fetch_all(&self.pool).await?;
         self.events_waiting.notify_one();
         Ok(rows)
     }
@@ -156,6 +235,20 @@ struct Columns {
 pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Defect(sqlx::Error::Encode(error.into())))
 }
+
+/// The tasks as they were stored, in order.
+fn read_back(tasks: &[TaskToCreate], rows: Vec<PgRow>) -> Result<Vec<Task>, StoreError> {
+    let mut stored = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let times: Times = (row.try_get("run_at")?, row.try_get("scheduled_at")?, row.try_get("created_at")?);
+        stored.insert(row.try_get::<Uuid, _>("id")?, times);
+    }
+    let missing = || StoreError::Defect(sqlx::Error::RowNotFound);
+    tasks.iter().map(|task| stored.get(&task.id).map(|times| shown(task, *times)).ok_or_else(missing)).collect()
+}
+
+/// `run_at`, `scheduled_at`, `created_at`.
+type Times = (DateTime<Utc>, DateTime<Utc>, DateTime<Utc>);
 
 /// A task that was just stored.
 fn shown(

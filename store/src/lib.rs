@@ -26,8 +26,8 @@ pub mod wakeup;
 mod lanes;
 mod row;
 
-pub use change::{Cancel, Retry};
-pub use create::{Due, TaskToCreate};
+pub use change::{Bulk, Cancel, Retry};
+pub use create::{Due, Once, OnceKey, TaskToCreate};
 pub use database::{DatabaseArgs, Store};
 pub use error::StoreError;
 pub use events::EventPage;
