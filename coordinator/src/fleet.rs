@@ -79,6 +79,11 @@ impl Fleet {
         self.members.len()
     }
 
+    /// Workers that are given tasks.
+    pub fn open(&self) -> usize {
+        self.members.values().filter(|member| !member.closed).count()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }

@@ -141,7 +141,8 @@ fn settle_in(coordinator: &Arc<Coordinator>, worker_id: &str, heartbeat: Heartbe
         shared.lines.insert(id, Line { parcels, ended });
     }
     let here = Home { coordinator_id: coordinator.id, address: coordinator.address.clone() };
-    let mine = shared.fleet.len() as i64;
+    // Those that were sent elsewhere a moment ago are not counted twice.
+    let mine = shared.fleet.open() as i64;
     let home = match home::better_home(coordinator.id, mine, &shared.peers) {
         Some(peer) => {
             let home = Home { coordinator_id: peer.id, address: peer.address.clone() };

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use taskmaster_openapi::report::{ReportResult, ReportStatus, TaskClaim};
+use taskmaster_openapi::report::{ReportCode, ReportResult, ReportStatus, TaskClaim};
 use taskmaster_openapi::{Code, Problem, limits};
 use taskmaster_service::batch::{BatchError, BatchLimits, Batcher};
 use taskmaster_store::outcome::WorkerReport;
@@ -75,7 +75,7 @@ impl Coordinator {
         let over: Vec<TaskClaim> = results
             .iter()
             .zip(ends)
-            .filter(|(result, ends)| *ends || result.status >= 400)
+            .filter(|(result, ends)| result.code != ReportCode::NotRecorded && (*ends || result.status >= 400))
             .map(|(result, _)| TaskClaim { task_id: result.task_id, claim: result.claim })
             .collect();
         if !over.is_empty() {
