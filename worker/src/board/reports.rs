@@ -98,7 +98,7 @@ impl Board {
     /// A report that no coordinator will ever take counts as answered.
     pub fn give_up(&mut self, report: &StatusReport) {
         let claim = TaskClaim { task_id: report.task_id, claim: report.claim };
-        self.settle(claim, report.status, false);
+        self.settle(claim, report.status, None);
     }
 
     /// Takes the answers to a batch. Whether all of them were final.
@@ -109,7 +109,7 @@ impl Board {
             let answer = results.get(index).filter(|r| r.task_id == claim.task_id && r.claim == claim.claim);
             match answer {
                 Some(answer) if answer.code != ReportCode::NotRecorded => {
-                    self.settle(claim, report.status, answer.stop);
+                    self.settle(claim, report.status, reason_to_stop(answer));
                 }
                 // Not looked at, or an answer that does not fit the question.
                 _ => {
@@ -121,22 +121,29 @@ impl Board {
         all_final
     }
 
-    /// A report was answered for good; with `stop` the claim is not the worker's any more.
-    fn settle(&mut self, claim: TaskClaim, said: ReportStatus, stop: bool) {
+    /// A report was answered for good, perhaps with a reason to stop.
+    fn settle(&mut self, claim: TaskClaim, said: ReportStatus, stop: Option<StopReason>) {
         let Some(Held { state, .. }) = self.held.get_mut(&claim) else { return };
         match state {
             State::Running { acknowledged, .. } => {
                 *acknowledged = true;
-                if stop {
-                    self.stop_running(claim, StopReason::NotOurs);
+                if let Some(why) = stop {
+                    self.stop_running(claim, why);
                 }
             }
             // A STARTED that was answered after the end says nothing of the outcome, which is still to be sent.
-            State::Ended(_) if said == ReportStatus::Started && !stop => {}
+            State::Ended(_) if said == ReportStatus::Started && stop != Some(StopReason::NotOurs) => {}
             State::Ended(_) => self.forget(claim),
             State::Waiting(_) => {}
         }
     }
+}
+
+/// Why the work is to be stopped, as an answer says. What was recorded is still the worker's: its cancel was asked for, and how it
+/// ends is to be reported.
+fn reason_to_stop(answer: &ReportResult) -> Option<StopReason> {
+    let ours = matches!(answer.code, ReportCode::Recorded | ReportCode::AlreadyRecorded);
+    answer.stop.then_some(if ours { StopReason::Told } else { StopReason::NotOurs })
 }
 
 /// What there is to say of a held task now.
