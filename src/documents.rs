@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use taskmaster_openapi::documents;
 
+use crate::postman;
+
 /// Which document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Which {
@@ -33,6 +35,7 @@ pub fn files() -> Result<Vec<(PathBuf, String)>, String> {
         let text = documents::to_json(&document).map_err(|error| error.to_string())?;
         files.push((PathBuf::from("openapi/v1").join(name), text));
     }
+    files.extend(postman::files().map_err(|error| error.to_string())?);
     Ok(files)
 }
 
@@ -63,4 +66,19 @@ pub fn run(args: &OpenapiArgs) -> Result<(), String> {
         println!("wrote {}", path.display());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn every_committed_file_is_the_generated_one() {
+        for (path, text) in files().unwrap() {
+            let committed =
+                std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&path)).unwrap_or_default();
+            assert!(committed == text, "{} is stale: run `cargo run -- openapi --write`", path.display());
+        }
+    }
 }

@@ -1,0 +1,142 @@
+//! What the OpenAPI document says of each operation, as far as a request and its checks need it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+const METHODS: [&str; 7] = ["get", "put", "post", "delete", "patch", "head", "options"];
+
+/// The document: its operations by their ids.
+pub(super) struct Document {
+    pub title: String,
+    pub description: String,
+    pub operations: BTreeMap<String, Operation>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Operation {
+    pub id: String,
+    pub tag: String,
+    pub method: String,
+    pub path: String,
+    pub summary: String,
+    /// Summary and description.
+    pub description: String,
+    /// An API key may be asked for.
+    pub secured: bool,
+    pub parameters: Vec<Parameter>,
+    /// An example of the body.
+    pub example: Option<Value>,
+    /// What may be answered, by status or class (`4XX`).
+    pub answers: BTreeMap<String, Answer>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Parameter {
+    pub name: String,
+    /// `path`, `query` or `header`.
+    pub place: String,
+    pub description: Option<String>,
+    pub example: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    pub media_type: Option<String>,
+    /// The fields that the body always has.
+    pub required: Vec<String>,
+}
+
+impl Document {
+    pub fn read(document: &Value) -> Self {
+        let paths = document["paths"].as_object().into_iter().flatten();
+        let operations = paths.flat_map(|(path, item)| {
+            let present = METHODS.iter().filter(|method| item.get(**method).is_some());
+            present.map(move |method| Operation::read(document, path, method, &item[*method]))
+        });
+        Self {
+            title: text(&document["info"]["title"]),
+            description: text(&document["info"]["description"]),
+            operations: operations.map(|operation| (operation.id.clone(), operation)).collect(),
+        }
+    }
+
+    pub fn operation(&self, id: impl AsRef<str>) -> Option<&Operation> {
+        self.operations.get(id.as_ref())
+    }
+}
+
+impl Operation {
+    fn read(document: &Value, path: &str, method: &str, operation: &Value) -> Self {
+        let summary = text(&operation["summary"]);
+        let description = match operation["description"].as_str() {
+            Some(more) => format!("{summary}\n\n{more}"),
+            None => summary.clone(),
+        };
+        let body = resolve(document, &operation["requestBody"]["content"]["application/json"]["schema"]);
+        let answers = operation["responses"].as_object().into_iter().flatten();
+        Self {
+            id: text(&operation["operationId"]),
+            tag: text(&operation["tags"][0]),
+            method: method.to_uppercase(),
+            path: path.to_owned(),
+            summary,
+            description,
+            secured: operation["security"].is_array(),
+            parameters: list(&operation["parameters"]).map(Parameter::read).collect(),
+            example: body.get("example").cloned(),
+            answers: answers.map(|(status, answer)| (status.clone(), Answer::read(document, answer))).collect(),
+        }
+    }
+
+    /// What is documented for a status: under itself, or under its class.
+    pub fn answer(&self, status: u16) -> Option<&Answer> {
+        self.answers.get(&status.to_string()).or_else(|| self.answers.get(&format!("{}XX", status / 100)))
+    }
+
+    /// Whether a success goes on and on.
+    pub fn streams(&self) -> bool {
+        self.answers.values().any(|answer| answer.media_type.as_deref() == Some("text/event-stream"))
+    }
+}
+
+impl Parameter {
+    fn read(parameter: &Value) -> Self {
+        let example = match &parameter["example"] {
+            Value::Null => None,
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        };
+        Self {
+            name: text(&parameter["name"]),
+            place: text(&parameter["in"]),
+            description: parameter["description"].as_str().map(str::to_owned),
+            example,
+        }
+    }
+}
+
+impl Answer {
+    fn read(document: &Value, answer: &Value) -> Self {
+        let content = answer["content"].as_object().and_then(|content| content.iter().next());
+        let schema = content.map(|(_, content)| resolve(document, &content["schema"]));
+        Self {
+            media_type: content.map(|(media_type, _)| media_type.clone()),
+            required: schema.map(|schema| list(&schema["required"]).map(text).collect()).unwrap_or_default(),
+        }
+    }
+}
+
+/// The schema itself, where a reference to it is given.
+fn resolve<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    let pointer = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
+    pointer.and_then(|pointer| document.pointer(pointer)).unwrap_or(schema)
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

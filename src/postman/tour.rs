@@ -1,0 +1,308 @@
+//! The requests of the collection, in the order in which they tell a story: what comes later uses the ids of what came before.
+
+/// One request: of which operation, with what, and what must come of it.
+pub(super) struct Step {
+    pub operation: String,
+    pub name: String,
+    pub body: Sent,
+    pub path: Vec<(String, String)>,
+    pub query: Vec<(String, String)>,
+    pub headers: Vec<(String, String)>,
+    /// The statuses that are right; the first one's body is the one that `checks` look at. Any documented one when empty.
+    pub answers: Vec<u16>,
+    /// Name and JavaScript of each check; `body` is the answer's.
+    pub checks: Vec<(String, String)>,
+    /// Name and JavaScript of each variable to keep for later requests.
+    pub saves: Vec<(String, String)>,
+}
+
+/// The body of a request.
+pub(super) enum Sent {
+    /// The document's example, where it has one.
+    Example,
+    Json(String),
+    /// Media type and text.
+    Other(String, String),
+}
+
+impl Step {
+    pub fn new(operation: &str, name: &str) -> Self {
+        Self {
+            operation: operation.into(),
+            name: name.into(),
+            body: Sent::Example,
+            path: Vec::new(),
+            query: Vec::new(),
+            headers: Vec::new(),
+            answers: Vec::new(),
+            checks: Vec::new(),
+            saves: Vec::new(),
+        }
+    }
+
+    fn json(mut self, text: &str) -> Self {
+        self.body = Sent::Json(text.into());
+        self
+    }
+
+    fn other(mut self, media_type: &str, text: &str) -> Self {
+        self.body = Sent::Other(media_type.into(), text.into());
+        self
+    }
+
+    fn path(mut self, name: &str, value: &str) -> Self {
+        self.path.push((name.into(), value.into()));
+        self
+    }
+
+    fn query(mut self, name: &str, value: &str) -> Self {
+        self.query.push((name.into(), value.into()));
+        self
+    }
+
+    /// The answer may wait for the task's end.
+    fn waits(mut self) -> Self {
+        self.headers.push(("Prefer".into(), "wait=10".into()));
+        self
+    }
+
+    fn answers(mut self, statuses: &[u16]) -> Self {
+        self.answers.extend(statuses);
+        self
+    }
+
+    fn check(mut self, name: &str, script: &str) -> Self {
+        self.checks.push((name.into(), script.into()));
+        self
+    }
+
+    /// The body is a task in this state.
+    fn task_is(self, status: &str) -> Self {
+        self.check(&format!("the task is {status}"), &format!("pm.expect(body.status).to.equal(\"{status}\")"))
+    }
+
+    /// The answer is a problem document with this code.
+    fn refused(self, status: u16, code: &str) -> Self {
+        self.answers(&[status])
+            .check(&format!("the code is {code}"), &format!("pm.expect(body.code).to.equal(\"{code}\")"))
+    }
+
+    /// The problem document names this place in the request.
+    fn names(self, pointer: &str) -> Self {
+        let check = format!("pm.expect(body.errors.map((e) => e.pointer)).to.include(\"{pointer}\")");
+        self.check(&format!("{pointer} is named"), &check)
+    }
+
+    fn saves(mut self, variable: &str, value: &str) -> Self {
+        self.saves.push((variable.into(), value.into()));
+        self
+    }
+}
+
+/// No task has this id: its time is 1970.
+const NO_TASK: &str = "00000000-0000-7000-8000-000000000000";
+
+/// The whole tour.
+pub(super) fn steps() -> Vec<Step> {
+    [health(), commands(), delayed(), failing(), requests(), batches(), lists(), refusals(), events(), fleet()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn health() -> Vec<Step> {
+    vec![
+        Step::new("livez", "Does it run?").answers(&[200]),
+        Step::new("readyz", "Can it work?")
+            .answers(&[200])
+            .check("it waits for nothing", "pm.expect(body).to.deep.include({ready: true, waiting_for: []})"),
+    ]
+}
+
+fn commands() -> Vec<Step> {
+    vec![
+        Step::new("createTask", "Run a command, and wait for its end")
+            .waits()
+            .answers(&[201])
+            .task_is("COMPLETE")
+            .check("its output is there", "pm.expect(body.result).to.include({exit_code: 0, stdout: \"hello\\n\"})")
+            .check(
+                "Location leads to it",
+                "pm.expect(pm.response.headers.get(\"Location\")).to.equal(`/v1/tasks/${body.id}`)",
+            )
+            .check(
+                "the wait was honoured",
+                "pm.expect(pm.response.headers.get(\"Preference-Applied\")).to.equal(\"wait=10\")",
+            )
+            .saves("task_id", "body.id"),
+        Step::new("getTask", "Get the task").answers(&[200]).task_is("COMPLETE").check(
+            "it is the one that was created",
+            "pm.expect(body.id).to.equal(pm.collectionVariables.get(\"task_id\"))",
+        ),
+        Step::new("listTaskAttempts", "List its attempts").answers(&[200]).check(
+            "there was one",
+            "pm.expect(body.attempts.map((a) => [a.attempt, a.status])).to.deep.equal([[1, \"COMPLETE\"]])",
+        ),
+        Step::new("retryTask", "A complete task cannot be retried").refused(409, "task_state_conflict"),
+        Step::new("cancelTask", "Nor can it be cancelled").refused(409, "task_state_conflict"),
+    ]
+}
+
+fn delayed() -> Vec<Step> {
+    vec![
+        Step::new("createTask", "Create a task for later")
+            .json("{\n  \"command\": \"echo later\",\n  \"delay_seconds\": 3600,\n  \"tags\": [\"postman\"]\n}")
+            .answers(&[201])
+            .task_is("QUEUED")
+            .check(
+                "it is due in an hour",
+                "pm.expect(new Date(body.run_at) - new Date(body.created_at)).to.equal(3600000)",
+            )
+            .saves("task_id", "body.id"),
+        Step::new("cancelTask", "Cancel it").answers(&[200]).task_is("CANCELLED"),
+        Step::new("cancelTask", "Cancelling again changes nothing").answers(&[200]).task_is("CANCELLED"),
+        Step::new("retryTask", "Run it after all").answers(&[200]).task_is("QUEUED"),
+        Step::new("getTask", "Wait for its end").waits().answers(&[200]).task_is("COMPLETE"),
+    ]
+}
+
+fn failing() -> Vec<Step> {
+    vec![
+        Step::new("createTask", "Create a task that fails")
+            .json("{\n  \"argv\": [\"false\"],\n  \"max_attempts\": 2,\n  \"retry\": {\"delays_seconds\": [0]}\n}")
+            .waits()
+            .answers(&[201])
+            .task_is("FAILED")
+            .check("the error says why", "pm.expect(body.error.code).to.equal(\"exit_status\")")
+            .check("all attempts are used", "pm.expect(body.attempt).to.equal(2)")
+            .saves("task_id", "body.id"),
+        Step::new("listTaskAttempts", "List the failed attempts").answers(&[200]).check(
+            "each is there",
+            "pm.expect(body.attempts.map((a) => a.status)).to.deep.equal([\"FAILED\", \"FAILED\"])",
+        ),
+        Step::new("retryTask", "Give it another chance")
+            .answers(&[200])
+            .task_is("QUEUED")
+            .check("with all its attempts", "pm.expect(body.attempt).to.equal(0)"),
+    ]
+}
+
+fn requests() -> Vec<Step> {
+    vec![
+        Step::new("createTask", "Make an HTTP request")
+            .json("{\n  \"http\": {\"method\": \"GET\", \"url\": \"{{base_url}}/livez\"},\n  \"max_attempts\": 1,\n  \"priority\": 9\n}")
+            .waits()
+            .answers(&[201])
+            // The address of this gateway may mean something else where the worker runs, or be forbidden there.
+            .check(
+                "the answer is there, or the worker says why not",
+                "body.error ? pm.expect(body.error.code).to.be.oneOf([\"target_refused\", \"connect\"]) : pm.expect(body.result).to.include({http_status: 200, body: \"ok\\n\"})",
+            ),
+    ]
+}
+
+fn batches() -> Vec<Step> {
+    vec![
+        Step::new("createTaskBatch", "Create tasks together")
+            .answers(&[201])
+            .check("each has an id", "pm.expect(new Set(body.tasks.map((task) => task.id)).size).to.equal(2)")
+            .saves("task_id", "body.tasks[0].id"),
+        Step::new("getTask", "Wait for the first of them").waits().answers(&[200]).task_is("COMPLETE"),
+        Step::new("createTaskBatch", "One bad item, and none is created")
+            .json("{\n  \"tasks\": [\n    {\"command\": \"echo fine\"},\n    {\"command\": \"echo\", \"priority\": 10}\n  ]\n}")
+            .refused(422, "validation_failed")
+            .names("/tasks/1/priority"),
+    ]
+}
+
+fn lists() -> Vec<Step> {
+    vec![
+        Step::new("listTasks", "List what is complete, two at a time")
+            .query("status", "COMPLETE")
+            .query("page_size", "2")
+            .answers(&[200])
+            .check("two at most", "pm.expect(body.tasks.length).to.be.at.most(2)")
+            .check("all are complete", "body.tasks.forEach((task) => pm.expect(task.status).to.equal(\"COMPLETE\"))")
+            .saves("page_token", "body.next_page_token"),
+        Step::new("listTasks", "The next page")
+            .query("status", "COMPLETE")
+            .query("page_size", "2")
+            .query("page_token", "{{page_token}}")
+            .answers(&[200]),
+        Step::new("listTasks", "Find tasks by tag")
+            .query("tag", "postman")
+            .answers(&[200])
+            .check("only such", "body.tasks.forEach((task) => pm.expect(task.tags).to.include(\"postman\"))"),
+        Step::new("listTasks", "A page token of other filters")
+            .query("status", "FAILED")
+            .query("page_token", "{{page_token}}")
+            .refused(400, "invalid_page_token"),
+        Step::new("listTasks", "A filter that does not exist")
+            .query("colour", "red")
+            .refused(400, "invalid_query")
+            .names("colour"),
+        Step::new("listTasks", "A status that does not exist")
+            .query("status", "RED")
+            .refused(400, "invalid_query")
+            .names("status"),
+    ]
+}
+
+fn refusals() -> Vec<Step> {
+    vec![
+        Step::new("createTask", "No work").json("{}").refused(422, "validation_failed"),
+        Step::new("createTask", "Two kinds of work")
+            .json("{\n  \"command\": \"echo\",\n  \"argv\": [\"echo\"]\n}")
+            .refused(422, "validation_failed"),
+        Step::new("createTask", "A value out of bounds")
+            .json("{\n  \"command\": \"echo\",\n  \"priority\": 10\n}")
+            .refused(422, "validation_failed")
+            .names("/priority"),
+        Step::new("createTask", "An unknown field")
+            .json("{\n  \"command\": \"echo\",\n  \"colour\": \"red\"\n}")
+            .refused(422, "invalid_body")
+            .names("/colour"),
+        Step::new("createTask", "Not JSON").json("{\"command\"").refused(400, "invalid_json"),
+        Step::new("createTask", "Not the right media type")
+            .other("text/plain", "echo hello")
+            .refused(415, "unsupported_media_type"),
+        Step::new("getTask", "No such task").path("id", NO_TASK).refused(404, "task_not_found"),
+        Step::new("getTask", "Not an id").path("id", "seven").refused(400, "invalid_path"),
+        Step::new("listTaskAttempts", "No such task").path("id", NO_TASK).refused(404, "task_not_found"),
+        Step::new("cancelTask", "No such task").path("id", NO_TASK).refused(404, "task_not_found"),
+        Step::new("retryTask", "No such task").path("id", NO_TASK).refused(404, "task_not_found"),
+    ]
+}
+
+fn events() -> Vec<Step> {
+    vec![
+        Step::new("streamEvents", "Follow what happens (endless)").answers(&[200]),
+        Step::new("streamEvents", "A kind of event that does not exist")
+            .query("types", "task.eaten")
+            .refused(400, "invalid_query")
+            .names("types"),
+    ]
+}
+
+fn fleet() -> Vec<Step> {
+    vec![
+        Step::new("getStats", "Counts, backlog, rates")
+            .answers(&[200])
+            .check("this run is counted", "pm.expect(body.tasks.complete).to.be.at.least(2)")
+            .check("somebody works", "pm.expect(body.fleet.workers).to.be.at.least(1)"),
+        Step::new("listWorkers", "Who works?")
+            .answers(&[200])
+            .check("somebody does", "pm.expect(body.workers.length).to.be.at.least(1)")
+            .saves("worker_id", "body.workers[0].worker_id"),
+        Step::new("scaleWorkers", "Have more workers").answers(&[200, 501]).check(
+            "it will be, or this host says how it scales",
+            "body.code ? pm.expect(body.code).to.equal(\"scaling_unsupported\") : pm.expect(body.workers).to.equal(3)",
+        ),
+        Step::new("scaleWorkers", "Fewer than none")
+            .json("{\n  \"workers\": -1\n}")
+            .refused(422, "validation_failed")
+            .names("/workers"),
+        Step::new("drainWorker", "Have one worker leave").answers(&[202]),
+        Step::new("drainWorker", "No such worker").path("worker_id", "nobody").refused(404, "worker_not_found"),
+    ]
+}
