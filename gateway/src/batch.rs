@@ -1,6 +1,7 @@
 //! `POST /v1/tasks/batch`: up to 10,000 tasks, all or none.
 
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
@@ -10,8 +11,11 @@ use taskmaster_openapi::task::NewTask;
 use taskmaster_openapi::{Problem, limits};
 use taskmaster_service::extract;
 use taskmaster_store::TaskToCreate;
+use uuid::Uuid;
 
 use crate::app::App;
+use crate::edge::client::Client;
+use crate::once::{self, Created};
 use crate::validate;
 
 /// Larger bodies are parsed on a thread of their own: they would hold up other requests on this one for milliseconds.
@@ -20,23 +24,41 @@ const INLINE_BYTES_MAX: usize = 64 * 1024;
 /// `POST /v1/tasks/batch`
 pub(crate) async fn create(
     State(app): State<App>,
+    Extension(client): Extension<Client>,
     request: Request,
-) -> Result<(StatusCode, axum::Json<CreatedBatch>), Problem> {
+) -> Result<Response, Problem> {
     extract::require_json(&request)?;
+    let key = once::key(request.headers())?;
+    let keyed = key.is_some();
     let body = app.batch_bodies.read(request, limits::BATCH_BODY_BYTES_MAX).await?;
-    let tasks = match body.bytes.len() {
-        ..=INLINE_BYTES_MAX => parse(&body.bytes)?,
+    let (tasks, digest) = match body.bytes.len() {
+        ..=INLINE_BYTES_MAX => parse(&body.bytes, keyed)?,
         // The body goes along: its part of the budget is taken for as long as it is worked on, whether the client waits or not.
-        _ => tokio::task::spawn_blocking(move || parse(&body.bytes)).await.map_err(|_| Problem::internal())??,
+        _ => {
+            tokio::task::spawn_blocking(move || parse(&body.bytes, keyed)).await.map_err(|_| Problem::internal())??
+        }
     };
-    app.store.create_ids(&tasks).await?;
-    let tasks = tasks.into_iter().map(|task| CreatedTask { id: task.id }).collect();
-    Ok((StatusCode::CREATED, axum::Json(CreatedBatch { tasks })))
+    if let Some(key) = key
+        && let Created::Before(ids) = once::create(&app, client, key, digest, &tasks).await?
+    {
+        return Ok(once::replayed(created(ids)));
+    }
+    if !keyed {
+        app.store.create_ids(&tasks).await?;
+    }
+    Ok(created(tasks.into_iter().map(|task| task.id)))
 }
 
-fn parse(body: &[u8]) -> Result<Vec<TaskToCreate>, Problem> {
+fn created(ids: impl IntoIterator<Item = Uuid>) -> Response {
+    let tasks = ids.into_iter().map(|id| CreatedTask { id }).collect();
+    (StatusCode::CREATED, axum::Json(CreatedBatch { tasks })).into_response()
+}
+
+/// The tasks, and for a request with a key a digest of what it asks for.
+fn parse(body: &[u8], keyed: bool) -> Result<(Vec<TaskToCreate>, Vec<u8>), Problem> {
     let Body { tasks } = extract::parse_json(body)?;
-    validate::batch(tasks.items, tasks.count)
+    let digest = if keyed { once::digest(&tasks.items) } else { Vec::new() };
+    Ok((validate::batch(tasks.items, tasks.count)?, digest))
 }
 
 /// As `NewTaskBatch`, but reads no more tasks than a batch may have: 32 MiB could hold ten million of them.
@@ -88,7 +110,7 @@ mod tests {
     use taskmaster_openapi::Code;
 
     fn refusal(body: &str) -> (Code, String) {
-        let problem = parse(body.as_bytes()).unwrap_err();
+        let problem = parse(body.as_bytes(), false).unwrap_err();
         (problem.code, problem.errors[0].pointer.clone())
     }
 
@@ -98,7 +120,10 @@ mod tests {
 
     #[test]
     fn batches_have_one_to_ten_thousand_tasks() {
-        assert_eq!(parse(batch_of(limits::BATCH_TASKS_MAX).as_bytes()).unwrap().len(), limits::BATCH_TASKS_MAX);
+        assert_eq!(
+            parse(batch_of(limits::BATCH_TASKS_MAX).as_bytes(), false).unwrap().0.len(),
+            limits::BATCH_TASKS_MAX
+        );
         assert_eq!(refusal(&batch_of(limits::BATCH_TASKS_MAX + 1)), (Code::ValidationFailed, "/tasks".into()));
         assert_eq!(refusal(&batch_of(0)), (Code::ValidationFailed, "/tasks".into()));
     }

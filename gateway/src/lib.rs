@@ -16,6 +16,7 @@ mod router;
 mod app;
 
 mod batch;
+mod bulk;
 mod docs;
 mod events;
 mod forward;
@@ -26,6 +27,7 @@ mod workers;
 
 mod create;
 mod feed;
+mod once;
 mod readiness;
 mod validate;
 mod wait;

@@ -52,23 +52,11 @@ fn page_size(asked: Option<i64>) -> Result<i64, Problem> {
 
 /// The filters, of values that the database can be asked for, and the page token.
 fn filter(query: ListQuery) -> Result<(TaskFilter, Option<String>), Problem> {
-    let wrong = |name: &str, detail: String| Err(Problem::field(Code::InvalidQuery, name, detail));
-    if let Some(detail) = query.queue.as_deref().and_then(validate::wrong_queue) {
-        return wrong("queue", detail);
-    }
-    if let Some(detail) = query.tag.as_deref().and_then(validate::wrong_tag) {
-        return wrong("tag", detail);
-    }
-    if let Some(detail) = query.worker_id.as_deref().and_then(validate::wrong_worker_id) {
-        return wrong("worker_id", detail);
-    }
-    for (name, at) in [("created_after", query.created_after), ("created_before", query.created_before)] {
-        if at.is_some_and(|at| !validate::is_storable(at)) {
-            return wrong(name, "must lie in the years 1970 to 9999".into());
-        }
-    }
     let ListQuery { status, queue, tag, worker_id, created_after, created_before, page_size: _, page_token } = query;
     let filter = TaskFilter { status, queue, tag, worker_id, created_after, created_before };
+    if let Some((name, detail)) = validate::wrong_filter(&filter) {
+        return Err(Problem::field(Code::InvalidQuery, name, detail));
+    }
     // An empty token is what the last page carries: whoever repeats it begins again.
     Ok((filter, page_token.filter(|token| !token.is_empty())))
 }

@@ -8,7 +8,7 @@ use taskmaster_openapi::gateway::paths;
 use taskmaster_openapi::{Code, Problem, coordinator};
 
 use crate::app::App;
-use crate::{batch, events, forward, list, stats, tasks, workers};
+use crate::{batch, bulk, events, forward, list, stats, tasks, workers};
 
 /// A method, its path, and what handles it.
 pub(crate) type Operation = (Method, &'static str, MethodRouter<App>);
@@ -19,6 +19,8 @@ pub(crate) fn public() -> Vec<Operation> {
         (Method::POST, paths::TASKS, post(tasks::create)),
         (Method::GET, paths::TASKS, get(list::list)),
         (Method::POST, paths::TASKS_BATCH, post(batch::create)),
+        (Method::POST, paths::TASKS_CANCEL, post(bulk::cancel)),
+        (Method::POST, paths::TASKS_RETRY, post(bulk::retry)),
         (Method::GET, paths::TASK, get(tasks::get)),
         (Method::GET, paths::TASK_ATTEMPTS, get(tasks::attempts)),
         (Method::POST, paths::TASK_CANCEL, post(tasks::cancel)),

@@ -9,11 +9,13 @@ use taskmaster_openapi::gateway::{AttemptList, paths};
 use taskmaster_openapi::task::{NewTask, Task, TaskStatus};
 use taskmaster_openapi::{Code, Problem};
 use taskmaster_service::extract::{Json, PathParameter};
-use taskmaster_store::{Cancel, Retry};
+use taskmaster_store::{Cancel, Retry, TaskToCreate};
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::edge::admission::Admission;
+use crate::edge::client::Client;
+use crate::once::{self, Created};
 use crate::wait::Wait;
 use crate::{conditional, prefer, validate};
 
@@ -21,13 +23,20 @@ use crate::{conditional, prefer, validate};
 pub(crate) async fn create(
     State(app): State<App>,
     Extension(admission): Extension<Admission>,
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
     Json(new): Json<NewTask>,
 ) -> Result<Response, Problem> {
+    let once = once::key(&headers)?.map(|key| (key, once::digest(&new)));
     let task = validate::task(new)?;
-    let wait = Wait::asked(&app, &headers, task.id);
+    let (created, wait, replayed) = match once {
+        None => {
+            let wait = Wait::asked(&app, &headers, task.id);
+            (app.creator.create(task).await?, wait, false)
+        }
+        Some((key, digest)) => create_once(&app, client, &headers, key, digest, task).await?,
+    };
     let waited = wait.as_ref().map(|wait| wait.duration);
-    let created = app.creator.create(task).await?;
     // The task is committed: whatever fails from here on, the answer is that it was created.
     let task = match wait {
         Some(wait) => wait.ended(&app, &admission, created).await,
@@ -35,7 +44,33 @@ pub(crate) async fn create(
     };
     let location = paths::TASK.replace("{id}", &task.id.to_string());
     let answer = (StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(task)).into_response();
+    let answer = if replayed { once::replayed(answer) } else { answer };
     Ok(preference_applied(answer, waited))
+}
+
+/// The task of this key: created now, or before (`true`).
+async fn create_once(
+    app: &App,
+    client: Client,
+    headers: &HeaderMap,
+    key: String,
+    digest: Vec<u8>,
+    task: TaskToCreate,
+) -> Result<(Task, Option<Wait>, bool), Problem> {
+    let wait = Wait::asked(app, headers, task.id);
+    let id = task.id;
+    match once::create(app, client, key, digest, &[task]).await? {
+        Created::Now(tasks) => {
+            let task = tasks.into_iter().next().ok_or_else(|| not_found(id))?;
+            Ok((task, wait, false))
+        }
+        Created::Before(ids) => {
+            let id = ids.first().copied().unwrap_or(id);
+            let wait = Wait::asked(app, headers, id);
+            let task = app.store.get(id).await?.ok_or_else(|| not_found(id))?;
+            Ok((task, wait, true))
+        }
+    }
 }
 
 /// `GET /v1/tasks/{id}`

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike, Utc};
+use taskmaster_openapi::gateway::TaskFilter;
 use taskmaster_openapi::task::{NewTask, RetryPolicy};
 use taskmaster_openapi::{FieldError, Problem, limits};
 use taskmaster_store::{Due, TaskToCreate};
@@ -49,6 +50,20 @@ pub(crate) fn batch(tasks: Vec<NewTask>, count: usize) -> Result<Vec<TaskToCreat
         checked.extend(check(new, &mut errors));
     }
     if errors.count == 0 { Ok(checked) } else { Err(errors.into_problem()) }
+}
+
+/// What is wrong with the values of a filter: the first name, and why.
+pub(crate) fn wrong_filter(filter: &TaskFilter) -> Option<(&'static str, String)> {
+    let text =
+        |name, value: &Option<String>, wrong: fn(&str) -> Option<String>| Some((name, wrong(value.as_deref()?)?));
+    let time = |name, at: Option<DateTime<Utc>>| {
+        at.is_some_and(|at| !is_storable(at)).then(|| (name, "must lie in the years 1970 to 9999".to_owned()))
+    };
+    text("queue", &filter.queue, wrong_queue)
+        .or_else(|| text("tag", &filter.tag, wrong_tag))
+        .or_else(|| text("worker_id", &filter.worker_id, wrong_worker_id))
+        .or_else(|| time("created_after", filter.created_after))
+        .or_else(|| time("created_before", filter.created_before))
 }
 
 fn check(new: NewTask, errors: &mut Errors) -> Option<TaskToCreate> {

@@ -16,6 +16,8 @@ use crate::task::{Attempt, NewTask, Task, TaskStatus};
 pub mod paths {
     pub const TASKS: &str = "/v1/tasks";
     pub const TASKS_BATCH: &str = "/v1/tasks/batch";
+    pub const TASKS_CANCEL: &str = "/v1/tasks/cancel";
+    pub const TASKS_RETRY: &str = "/v1/tasks/retry";
     pub const TASK: &str = "/v1/tasks/{id}";
     pub const TASK_ATTEMPTS: &str = "/v1/tasks/{id}/attempts";
     pub const TASK_CANCEL: &str = "/v1/tasks/{id}/cancel";
@@ -77,6 +79,69 @@ pub struct TaskFilter {
     /// Tasks created before this time (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_before: Option<DateTime<Utc>>,
+}
+
+/// Which tasks to change. All filters must hold, and at least one must be given.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"filter": {"queue": "default", "tag": "demo"}, "dry_run": true}))]
+pub struct BulkRequest {
+    pub filter: BulkFilter,
+    /// Only count what would be changed.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Which tasks to change. All filters must hold.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BulkFilter {
+    /// Tasks in this state: `QUEUED`, `PICKED` or `STARTED` to cancel, `FAILED` or `CANCELLED` to retry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<TaskStatus>,
+    /// Tasks of this queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    pub queue: Option<String>,
+    /// Tasks that have this tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 100)]
+    pub tag: Option<String>,
+    /// Tasks that this worker holds, or held last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128)]
+    pub worker_id: Option<String>,
+    /// Tasks created at this time or later (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_after: Option<DateTime<Utc>>,
+    /// Tasks created before this time (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_before: Option<DateTime<Utc>>,
+}
+
+impl From<BulkFilter> for TaskFilter {
+    fn from(filter: BulkFilter) -> Self {
+        let BulkFilter { status, queue, tag, worker_id, created_after, created_before } = filter;
+        Self { status, queue, tag, worker_id, created_after, created_before }
+    }
+}
+
+/// What a bulk change came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BulkResponse {
+    /// Nothing was changed.
+    pub dry_run: bool,
+    /// Tasks that the filter found, at most 10,000 a call.
+    #[schema(minimum = 0, maximum = 10000)]
+    pub matched: i64,
+    /// Tasks that were changed at once: CANCELLED, or QUEUED again.
+    #[schema(minimum = 0, maximum = 10000)]
+    pub changed: i64,
+    /// Tasks that a worker must still let go of.
+    #[schema(minimum = 0, maximum = 10000)]
+    pub requested: i64,
+    /// More tasks may match: call again.
+    pub more: bool,
 }
 
 /// Which page of a list.
@@ -235,12 +300,15 @@ pub struct EventFilter {
     params(
         ("Prefer" = Option<String>, Header, max_length = 1000, example = "wait=10",
             description = "`wait=N`: answer when the task has ended, or after N seconds (at most 60), with the task as it then is"),
+        ("Idempotency-Key" = Option<String>, Header, max_length = 255,
+            description = "The same key and payload create nothing again for 24 h: the answer is made from the tasks as they now are. Another payload is refused with 422, a request still in progress with 409"),
     ),
     request_body = NewTask,
     responses(
         (status = 201, description = "The task is committed: it survives the loss of any process", body = Task, headers(
             ("Location" = String, description = "The task's path"),
-            ("Preference-Applied" = String, description = "`wait=N`, where that was honoured"))),
+            ("Preference-Applied" = String, description = "`wait=N`, where that was honoured"),
+            ("Idempotency-Replayed" = String, description = "`true`, where the task was created before"))),
         (status = "4XX", description = "Nothing was created; `code` says why, `errors` where", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now; `Retry-After` may say when", body = Problem, content_type = "application/problem+json"),
     ),
@@ -251,9 +319,14 @@ pub fn create_task() {}
 /// Create up to 10,000 tasks, all or none.
 #[utoipa::path(
     post, path = paths::TASKS_BATCH, operation_id = "createTaskBatch", tag = "tasks",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, max_length = 255,
+            description = "The same key and payload create nothing again for 24 h: the answer is made from the tasks as they now are. Another payload is refused with 422, a request still in progress with 409"),
+    ),
     request_body = NewTaskBatch,
     responses(
-        (status = 201, description = "All tasks are committed", body = CreatedBatch),
+        (status = 201, description = "All tasks are committed", body = CreatedBatch, headers(
+            ("Idempotency-Replayed" = String, description = "`true`, where the tasks were created before"))),
         (status = "4XX", description = "None was created; `errors` names each bad item, at most 100", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now; `Retry-After` may say when", body = Problem, content_type = "application/problem+json"),
     ),
@@ -334,6 +407,32 @@ pub fn cancel_task() {}
     security((), ("api_key" = []))
 )]
 pub fn retry_task() {}
+
+/// Cancel the tasks that match a filter, up to 10,000 a call. Try `dry_run` first.
+#[utoipa::path(
+    post, path = paths::TASKS_CANCEL, operation_id = "cancelTasks", tag = "tasks",
+    request_body = BulkRequest,
+    responses(
+        (status = 200, description = "What was cancelled, or would be", body = BulkResponse),
+        (status = "4XX", description = "The filter is wrong or missing; `errors` names it", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now; what was cancelled before stays so", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = []))
+)]
+pub fn cancel_tasks() {}
+
+/// Run the FAILED or CANCELLED tasks that match a filter again, up to 10,000 a call. Try `dry_run` first.
+#[utoipa::path(
+    post, path = paths::TASKS_RETRY, operation_id = "retryTasks", tag = "tasks",
+    request_body = BulkRequest,
+    responses(
+        (status = 200, description = "What was retried, or would be", body = BulkResponse),
+        (status = "4XX", description = "The filter is wrong or missing; `errors` names it", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now; what was retried before stays so", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = []))
+)]
+pub fn retry_tasks() {}
 
 /// Follow what happens, as server-sent events.
 ///
@@ -420,7 +519,7 @@ pub fn readyz() {}
     info(title = "TaskMaster", version = "1.0.0",
         description = "Work in by HTTP: a command to run or an HTTP request to make, now or later. Each task is recorded with exactly one outcome.\n\nEvery failure is a problem document (RFC 9457) with a stable `code`. `/v1` only ever grows: ignore fields you do not know."),
     paths(
-        create_task, create_task_batch, list_tasks, get_task, list_task_attempts, cancel_task, retry_task,
+        create_task, create_task_batch, list_tasks, get_task, list_task_attempts, cancel_task, retry_task, cancel_tasks, retry_tasks,
         stream_events, get_stats, list_workers, drain_worker, scale_workers, livez, readyz
     ),
     components(schemas(Event, EventType, TaskStatus)),
