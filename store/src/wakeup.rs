@@ -1,6 +1,8 @@
 //! Notifications: they make things happen at once. Whoever waits for one also looks from time to time without.
 
-use sqlx::postgres::PgListener;
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::{PgListener, PgNotification};
 
 use crate::database::Store;
 use crate::error::StoreError;
@@ -35,12 +37,18 @@ pub enum Wakeup {
     Connected,
 }
 
+/// A connection that has been silent for so long is asked whether it lives: one that was cut off says nothing either.
+const SILENT: Duration = Duration::from_secs(30);
+/// It must answer within this.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
 /// Listens on a connection of its own; makes a new one by itself.
 #[derive(Debug)]
 pub struct Listener {
     store: Store,
     channels: &'static [Channel],
     connection: Option<PgListener>,
+    heard_at: Instant,
 }
 
 impl Listener {
@@ -51,16 +59,19 @@ impl Listener {
     pub async fn recv(&mut self) -> Result<Wakeup, StoreError> {
         let Some(connection) = &mut self.connection else {
             self.connection = Some(self.connect().await?);
+            self.heard_at = Instant::now();
             return Ok(Wakeup::Connected);
         };
-        match connection.try_recv().await {
-            Ok(Some(notification)) => {
+        let heard = hear(connection, &mut self.heard_at).await;
+        match heard {
+            Ok(notification) => {
+                self.heard_at = Instant::now();
                 let channel = self.channels.iter().copied().find(|c| c.name() == notification.channel());
                 Ok(Wakeup::Notified(channel.unwrap_or(Channel::Due), notification.payload().to_owned()))
             }
-            lost => {
+            Err(error) => {
                 self.connection = None;
-                Err(lost.err().unwrap_or(sqlx::Error::WorkerCrashed).into())
+                Err(error.into())
             }
         }
     }
@@ -73,9 +84,29 @@ impl Listener {
     }
 }
 
+/// The next notification; an error when the connection is dead.
+async fn hear(connection: &mut PgListener, heard_at: &mut Instant) -> sqlx::Result<PgNotification> {
+    loop {
+        let silent = heard_at.elapsed();
+        if silent < SILENT {
+            match tokio::time::timeout(SILENT - silent, connection.try_recv()).await {
+                Ok(notification) => return notification?.ok_or(sqlx::Error::WorkerCrashed),
+                Err(_) => continue,
+            }
+        }
+        // Callers may give up waiting at any time: an answer that is overdue counts as none.
+        if silent > SILENT + ANSWERS_WITHIN * 2 {
+            return Err(sqlx::Error::WorkerCrashed);
+        }
+        let alive = sqlx::query("select 1").execute(&mut *connection);
+        tokio::time::timeout(ANSWERS_WITHIN, alive).await.map_err(|_| sqlx::Error::WorkerCrashed)??;
+        *heard_at = Instant::now();
+    }
+}
+
 impl Store {
     /// A listener on the channels; connects when it is first waited for. Takes one connection of the pool while it lives.
     pub fn listen(&self, channels: &'static [Channel]) -> Listener {
-        Listener { store: self.clone(), channels, connection: None }
+        Listener { store: self.clone(), channels, connection: None, heard_at: Instant::now() }
     }
 }
