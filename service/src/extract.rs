@@ -1,5 +1,7 @@
 //! Bodies and parameters, read within bounds and refused with problem documents that name the field.
 
+use axum::extract::path::ErrorKind;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::response::IntoResponse;
 use bytes::Bytes;
@@ -90,7 +92,49 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 }
 
 fn plain(error: &serde_json::Error) -> String {
-    error.to_string().chars().take(limits::ERROR_MESSAGE_CHARS_MAX).collect()
+    in_plain_words(&error.to_string()).chars().take(limits::ERROR_MESSAGE_CHARS_MAX).collect()
+}
+
+/// What the parsers of times, numbers and ids say, for people who do not know these parsers. What follows stays: the place.
+const WORDS_OF_VALUES: [(&str, &str); 11] = [
+    ("input contains invalid characters", TIME),
+    ("input is out of range", TIME),
+    ("input is not enough for unique date and time", TIME),
+    ("no possible date and time matching input", TIME),
+    ("premature end of input", TIME),
+    ("trailing input", TIME),
+    ("invalid digit found in string", "must be a whole number"),
+    ("cannot parse integer from empty string", "must be a whole number"),
+    ("number too large to fit in target type", "is too large a number"),
+    ("number too small to fit in target type", "is too small a number"),
+    ("UUID parsing failed", "must be an id: a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057"),
+];
+const TIME: &str = "must be a time as RFC 3339 writes it, such as 2026-01-31T12:00:00Z (in a query, + is written %2B)";
+
+/// JSON's words for what Rust calls otherwise.
+const WORDS_OF_TYPES: [(&str, &str); 11] = [
+    ("expected i64", "expected a whole number"),
+    ("expected u64", "expected a whole number, 0 or more"),
+    ("expected u32", "expected a whole number, 0 or more"),
+    ("expected u16", "expected a whole number, 0 or more"),
+    ("expected f64", "expected a number"),
+    ("expected a sequence", "expected a list"),
+    ("expected a map", "expected an object"),
+    ("invalid type: sequence", "invalid type: list"),
+    ("invalid type: map", "invalid type: object"),
+    (": integer `", ": number `"),
+    (": floating point `", ": number `"),
+];
+
+fn in_plain_words(message: &str) -> String {
+    for (theirs, ours) in WORDS_OF_VALUES {
+        if let Some(rest) = message.strip_prefix(theirs) {
+            // Of a UUID the rest says which character is wrong; of the others, where they stand in the body.
+            let place = rest.find(" at line ").map_or("", |start| &rest[start..]);
+            return format!("{ours}{place}");
+        }
+    }
+    WORDS_OF_TYPES.iter().fold(message.to_owned(), |text, (theirs, ours)| text.replacen(theirs, ours, 1))
 }
 
 /// A path of `serde_path_to_error` as a JSON pointer (RFC 6901).
@@ -128,7 +172,7 @@ where
                 let detail = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
                 // "name: what is wrong", where the parser knows the name.
                 let (name, what) = detail.split_once(": ").unwrap_or_else(|| (quoted(detail), detail));
-                Err(Problem::field(Code::InvalidQuery, name, what))
+                Err(Problem::field(Code::InvalidQuery, name, in_plain_words(what)))
             }
         }
     }
@@ -153,9 +197,21 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Path::<T>::from_request_parts(parts, state).await {
             Ok(path) => Ok(PathParameter(path.0)),
-            Err(rejection) => Err(Problem::field(Code::InvalidPath, "path", rejection.body_text())),
+            Err(rejection) => Err(wrong_path(&rejection)),
         }
     }
+}
+
+fn wrong_path(rejection: &PathRejection) -> Problem {
+    let (name, what) = match rejection {
+        PathRejection::FailedToDeserializePathParams(failed) => match failed.kind() {
+            ErrorKind::DeserializeError { key, message, .. } => (key.as_str(), in_plain_words(message)),
+            ErrorKind::InvalidUtf8InPathParam { key } => (key.as_str(), "must be UTF-8".to_owned()),
+            other => ("path", other.to_string()),
+        },
+        other => ("path", other.body_text()),
+    };
+    Problem::field(Code::InvalidPath, name, what)
 }
 
 #[cfg(test)]
@@ -188,6 +244,35 @@ mod tests {
         assert_eq!((negative.code, negative.errors[0].pointer.as_str()), (Code::InvalidBody, "/items/0/size"));
         let unknown = problem(r#"{"items":[{"size":1,"colour":2}]}"#);
         assert_eq!((unknown.code, unknown.errors[0].pointer.as_str()), (Code::InvalidBody, "/items/0/colour"));
+    }
+
+    #[test]
+    fn messages_do_not_speak_rust() {
+        for (theirs, ours) in [
+            (
+                "invalid type: string \"x\", expected i64 at line 1 column 9",
+                "invalid type: string \"x\", expected a whole number at line 1 column 9",
+            ),
+            (
+                "invalid type: map, expected a sequence at line 1 column 9",
+                "invalid type: object, expected a list at line 1 column 9",
+            ),
+            ("premature end of input at line 2 column 7", &format!("{TIME} at line 2 column 7")),
+            ("input contains invalid characters", TIME),
+            ("invalid digit found in string", "must be a whole number"),
+            (
+                "UUID parsing failed: invalid length: found 1",
+                "must be an id: a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057",
+            ),
+            ("missing field `url` at line 1 column 2", "missing field `url` at line 1 column 2"),
+        ] {
+            assert_eq!(in_plain_words(theirs), ours);
+        }
+        let negative = problem(r#"{"items":[{"size":-1}]}"#);
+        assert_eq!(
+            negative.errors[0].detail,
+            "invalid value: number `-1`, expected a whole number, 0 or more at line 1 column 20"
+        );
     }
 
     #[test]

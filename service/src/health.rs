@@ -11,9 +11,19 @@ use taskmaster_openapi::health::{LIVEZ, READYZ, Readiness};
 
 use crate::layers::OwnContract;
 
+/// Reasons logged of one wait: causes that alternate do not fill the log.
+const REASONS_LOGGED_MAX: usize = 10;
+
 /// What a process waits for, by name; shared by those who know and by `/readyz`.
 #[derive(Debug, Clone, Default)]
-pub struct Health(Arc<Mutex<BTreeMap<&'static str, String>>>);
+pub struct Health(Arc<Mutex<BTreeMap<&'static str, Wait>>>);
+
+#[derive(Debug, Default)]
+struct Wait {
+    reason: String,
+    /// Reasons that were logged since the wait began.
+    logged: Vec<String>,
+}
 
 impl Health {
     /// A process that waits for nothing.
@@ -21,13 +31,16 @@ impl Health {
         Self::default()
     }
 
-    /// The process cannot do its work until `name` is there.
+    /// The process cannot do its work until `name` is there. Logged when the reason is a new one.
     pub fn waiting(&self, name: &'static str, reason: impl Into<String>) {
         let reason = reason.into();
-        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, reason.clone());
-        if before.is_none() {
+        let mut waits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = waits.entry(name).or_default();
+        if !wait.logged.contains(&reason) && wait.logged.len() < REASONS_LOGGED_MAX {
             tracing::info!(waiting_for = name, reason, "not ready");
+            wait.logged.push(reason.clone());
         }
+        wait.reason = reason;
     }
 
     /// `name` is there.
@@ -37,9 +50,14 @@ impl Health {
         }
     }
 
+    /// Whether the process waits for `name`.
+    pub fn is_waiting_for(&self, name: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+    }
+
     pub fn readiness(&self) -> Readiness {
-        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting_for: Vec<String> = waiting.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
+        let waits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting_for: Vec<String> = waits.iter().map(|(name, wait)| format!("{name}: {}", wait.reason)).collect();
         Readiness { ready: waiting_for.is_empty(), waiting_for }
     }
 

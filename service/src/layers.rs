@@ -121,8 +121,11 @@ fn has_own_contract(response: &Response) -> bool {
 fn framework_problem(response: &Response, path: &str) -> Problem {
     match response.status() {
         StatusCode::METHOD_NOT_ALLOWED => {
-            let allow = response.headers().get(header::ALLOW).and_then(|v| v.to_str().ok()).unwrap_or("no other");
-            Problem::new(Code::MethodNotAllowed, format!("{path} does not have this method; it has: {allow}."))
+            // Which it has is in `Allow`, which the router adds outside of every layer.
+            Problem::new(
+                Code::MethodNotAllowed,
+                format!("{path} does not have this method; `Allow` lists those that it has."),
+            )
         }
         StatusCode::NOT_FOUND => Problem::new(Code::NotFound, format!("There is nothing at {path}.")),
         StatusCode::PAYLOAD_TOO_LARGE => Problem::new(Code::BodyTooLarge, "The body is larger than this path takes."),
