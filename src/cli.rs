@@ -21,9 +21,13 @@ pub struct Cli {
 
 const EXAMPLES: &str = "Start with `taskmaster up`. It needs nothing else, and prints what to try.";
 
+const UP_NOTES: &str = "Only this machine can reach the API, and web pages cannot; so its workers run commands, and HTTP tasks may call \
+    loopback addresses. The environment variables of gateway, coordinator and worker hold here as well: see their --help.";
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run everything in this process, on a private PostgreSQL: gateway, coordinator and workers
+    #[command(after_help = UP_NOTES)]
     Up(up::UpArgs),
     /// Run a gateway: the public API
     Gateway(GatewayArgs),
@@ -72,7 +76,8 @@ pub struct GatewayArgs {
     #[command(flatten)]
     pub gateway: taskmaster_gateway::Config,
     /// Bring the database's schema up to date at the start
-    #[arg(long, env = "TASKMASTER_MIGRATE")]
+    #[arg(long, env = "TASKMASTER_MIGRATE", value_parser = clap::builder::FalseyValueParser::new(),
+        action = clap::ArgAction::SetTrue)]
     pub migrate: bool,
 }
 
@@ -84,7 +89,8 @@ pub struct CoordinatorArgs {
     #[command(flatten)]
     pub coordinator: taskmaster_coordinator::Config,
     /// Bring the database's schema up to date at the start
-    #[arg(long, env = "TASKMASTER_MIGRATE")]
+    #[arg(long, env = "TASKMASTER_MIGRATE", value_parser = clap::builder::FalseyValueParser::new(),
+        action = clap::ArgAction::SetTrue)]
     pub migrate: bool,
 }
 

@@ -46,7 +46,8 @@ pub struct Config {
     #[arg(long, env = "TASKMASTER_LOOKAHEAD_SECONDS", default_value = "30", value_parser = seconds, value_name = "SECONDS")]
     pub lookahead_seconds: Duration,
     /// Do not listen for notifications: due tasks are found by polling alone
-    #[arg(long, env = "TASKMASTER_NO_NOTIFICATIONS", default_value_t = false)]
+    #[arg(long, env = "TASKMASTER_NO_NOTIFICATIONS", value_parser = clap::builder::FalseyValueParser::new(),
+        action = clap::ArgAction::SetTrue)]
     pub no_notifications: bool,
     /// An attempt that its worker does not end within its time-out and so long is ended here
     #[arg(long, env = "TASKMASTER_TIMEOUT_MARGIN_SECONDS", default_value = "15", value_parser = seconds, value_name = "SECONDS")]

@@ -14,14 +14,28 @@ pub enum LogFormat {
     Json,
 }
 
-/// Settings of the logs.
+/// Settings of the logs, listed after those of each command.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LogArgs {
     /// What to log: error, warn, info, debug, trace, or directives such as `info,taskmaster_coordinator=debug`
-    #[arg(long, env = "TASKMASTER_LOG", default_value = "info", global = true, value_name = "FILTER")]
+    #[arg(
+        long,
+        env = "TASKMASTER_LOG",
+        default_value = "info",
+        global = true,
+        display_order = 900,
+        value_name = "FILTER"
+    )]
     pub log: String,
     /// How log lines look
-    #[arg(long, env = "TASKMASTER_LOG_FORMAT", default_value = "text", global = true, value_name = "FORMAT")]
+    #[arg(
+        long,
+        env = "TASKMASTER_LOG_FORMAT",
+        default_value = "text",
+        global = true,
+        display_order = 901,
+        value_name = "FORMAT"
+    )]
     pub log_format: LogFormat,
 }
 

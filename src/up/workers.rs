@@ -47,6 +47,8 @@ impl Workers {
     /// One line: a worker could not be started. Those that were stay.
     pub async fn set(self: &Arc<Self>, wanted: usize) -> Result<usize, String> {
         let _one_at_a_time = self.changing.lock().await;
+        // Those that their coordinator has asked to leave no longer count.
+        self.running().retain(|running| !running.health.is_waiting_for(taskmaster_worker::LEAVING));
         let before = self.running().len();
         for _ in before..wanted {
             self.add().await?;

@@ -26,4 +26,4 @@ pub mod targets;
 pub use config::Config;
 pub use error::WorkerError;
 pub use guard::{GUARD_SUBCOMMAND, guard_main};
-pub use worker::{Worker, run};
+pub use worker::{LEAVING, Worker, run};

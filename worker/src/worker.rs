@@ -34,6 +34,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTIONS_MAX: usize = 256;
 /// How long requests in progress may go on at the end of a drain.
 const SERVER_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// What the health of a worker says that it waits for once it has been asked to leave.
+pub const LEAVING: &str = "drain";
 /// How long stopped tasks may take to end: killing a command takes a moment.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the last reports may take at the end of a drain.
@@ -150,7 +152,7 @@ impl Worker {
             // None of them ends by itself; if one does, leaving in order is the best that can be done.
             _ = parts.join_next() => tracing::error!("a part of the worker ended by itself: leaving"),
         }
-        health.waiting("drain", "the worker is leaving");
+        health.waiting(LEAVING, "the worker is leaving");
         drain(&slots, &link, drain_timeout).await;
         // A heartbeat after the good-bye would join again.
         beating.request();
