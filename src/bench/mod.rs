@@ -105,6 +105,8 @@ fn throw_away(args: &BenchArgs) -> UpArgs {
         data_dir: std::env::temp_dir(),
         ephemeral: true,
         database_url: None,
+        listen: None,
+        api_keys: Vec::new(),
     }
 }
 

@@ -51,6 +51,19 @@ pub struct UpArgs {
     /// Use this PostgreSQL (15 or newer) instead of a private one
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<Secret>,
+    /// Where to serve the API instead, on hosts that choose the address. If that is no loopback address, commands run only when
+    /// the environment says so.
+    #[arg(skip)]
+    pub listen: Option<SocketAddr>,
+    /// API keys, besides those of the environment.
+    #[arg(skip)]
+    pub api_keys: Vec<Secret>,
+}
+
+impl UpArgs {
+    fn listen(&self) -> SocketAddr {
+        self.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))
+    }
 }
 
 /// How long the parts may take to be ready.
@@ -111,10 +124,9 @@ impl Up {
     /// # Errors
     /// One line: what could not be started, and what to do.
     pub async fn start(args: &UpArgs, shutdown: &Shutdown) -> Result<Option<Self>, String> {
-        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         // The port first: a second `up` is told so before anything else is started.
-        let gateway_listener = bind(local(args.port), "--port").await?;
-        let coordinator_listener = bind(local(0), "--port").await?;
+        let gateway_listener = bind(args.listen(), "--port").await?;
+        let coordinator_listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), "--port").await?;
         let api = gateway_listener.local_addr().map_err(|error| error.to_string())?;
         let coordinator_url = format!("http://{}", coordinator_listener.local_addr().map_err(|e| e.to_string())?);
 
@@ -127,7 +139,7 @@ impl Up {
         let workers = Workers::new(worker_config(args, &coordinator_url, &token)?);
         let health = Health::new();
         let coordinator = start_coordinator(coordinator_listener, store.clone(), &token, health.clone())?;
-        let gateway = start_gateway(gateway_listener, store, workers.clone(), health.clone())?;
+        let gateway = start_gateway(args, gateway_listener, store, workers.clone(), health.clone())?;
         workers.set(args.workers.into()).await?;
         let up = Self { api, database, gateway, coordinator, workers };
         match shutdown.or_stop(up.ready(&health)).await {
@@ -201,6 +213,9 @@ fn worker_config(args: &UpArgs, coordinator_url: &str, token: &Secret) -> Result
     config.worker_id = None;
     config.slots = args.slots;
     config.simulate = args.simulate;
+    if !args.listen().ip().is_loopback() {
+        return Ok(config);
+    }
     // Only programs on this machine can reach the API, and web pages cannot: what runs here may run commands anyway.
     config.allow_commands = true;
     if config.allow_targets.is_empty() {
@@ -223,12 +238,14 @@ fn start_coordinator(
 }
 
 fn start_gateway(
+    args: &UpArgs,
     listener: tokio::net::TcpListener,
     store: Store,
     workers: Arc<Workers>,
     health: Health,
 ) -> Result<Part, String> {
-    let config: taskmaster_gateway::Config = from_environment(&[])?;
+    let mut config: taskmaster_gateway::Config = from_environment(&[])?;
+    config.api_key.extend(args.api_keys.iter().cloned());
     let scaler: Arc<dyn Scaler> = Arc::new(Scale(workers));
     let stop = Shutdown::new();
     let stopping = stop.clone();
