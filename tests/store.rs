@@ -1,0 +1,256 @@
+//! The store against a real PostgreSQL: who is claimed first, and what the fence lets through.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use sqlx::PgPool;
+use taskmaster::postgres::{Options, PrivatePostgres};
+use taskmaster_openapi::gateway::TaskFilter;
+use taskmaster_openapi::report::{ReportCode, ReportStatus, StatusReport};
+use taskmaster_openapi::task::{TaskStatus, Work};
+use taskmaster_store::claim::{Band, BandFrom, ClaimedTask};
+use taskmaster_store::outcome::WorkerReport;
+use taskmaster_store::{DatabaseArgs, Due, Once, OnceKey, Retry, Store, TaskToCreate};
+use uuid::Uuid;
+
+struct Fixture {
+    server: PrivatePostgres,
+    store: Store,
+    sql: PgPool,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let server = PrivatePostgres::start(&Options::ephemeral()).await.unwrap();
+        let store = Store::new(server.connect_options(), &DatabaseArgs::default());
+        store.migrate().await.unwrap();
+        let sql = PgPool::connect_with(server.connect_options()).await.unwrap();
+        Self { server, store, sql }
+    }
+
+    async fn create(&self, priority: i16) -> Uuid {
+        let task = task(priority);
+        self.store.create(std::slice::from_ref(&task)).await.unwrap();
+        task.id
+    }
+
+    /// Claims up to so many tasks for one worker, from all bands there are.
+    async fn claim(&self, worker: &str, tasks: usize) -> Vec<ClaimedTask> {
+        let bands: Vec<BandFrom> =
+            self.store.bands().await.unwrap().into_iter().map(|band| BandFrom { band, low_water: None }).collect();
+        let seats = vec![worker.to_owned(); tasks];
+        let mut claimed = self.store.claim(Uuid::now_v7(), &bands, &seats, 0.0).await.unwrap().tasks;
+        claimed.sort_by_key(|task| task.seat);
+        claimed
+    }
+
+    async fn report(&self, worker: &str, task: &ClaimedTask, status: ReportStatus) -> ReportCode {
+        self.report_claim(worker, task.task_id, task.claim, status).await
+    }
+
+    async fn report_claim(&self, worker: &str, task_id: Uuid, claim: i64, status: ReportStatus) -> ReportCode {
+        let report = StatusReport {
+            task_id,
+            claim,
+            status,
+            started_ms_ago: Some(5),
+            ended_ms_ago: Some(1),
+            result: None,
+            error: None,
+            permanent: false,
+            retry_after_ms: None,
+        };
+        let report = WorkerReport { worker_id: worker.into(), report };
+        self.store.record(&[report]).await.unwrap().results[0].code
+    }
+
+    async fn status(&self, id: Uuid) -> TaskStatus {
+        self.store.get(id).await.unwrap().unwrap().status
+    }
+
+    async fn stop(self) {
+        self.sql.close().await;
+        self.store.close().await;
+        self.server.stop().await;
+    }
+}
+
+fn task(priority: i16) -> TaskToCreate {
+    TaskToCreate {
+        id: Uuid::now_v7(),
+        work: Work::Command("true".into()),
+        due: Due::Now,
+        queue: "default".into(),
+        priority,
+        max_attempts: 3,
+        retry: None,
+        timeout_seconds: 300,
+        tags: vec!["t".into()],
+    }
+}
+
+#[tokio::test]
+async fn higher_priorities_go_first_and_waiting_raises_a_priority_by_one_a_minute() {
+    let fixture = Fixture::new().await;
+    let (low, high, waited) = (fixture.create(0).await, fixture.create(5).await, fixture.create(1).await);
+    let first = fixture.claim("w", 1).await;
+    assert_eq!(first[0].task_id, high);
+    // 4 minutes and a half make 1 + 4 = 5, as much as the one that came just now: the older goes first.
+    let even = fixture.create(5).await;
+    sqlx::query("update tasks set run_at = now() - interval '270 seconds' where id = $1")
+        .bind(waited)
+        .execute(&fixture.sql)
+        .await
+        .unwrap();
+    let order: Vec<Uuid> = fixture.claim("w", 3).await.into_iter().map(|task| task.task_id).collect();
+    assert_eq!(order, [waited, even, low]);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_claim_looks_only_at_its_bands_and_takes_no_more_than_there_are_seats() {
+    let fixture = Fixture::new().await;
+    for priority in [0, 0, 0, 7] {
+        fixture.create(priority).await;
+    }
+    let lane = fixture.store.lanes().await.unwrap()[0].id;
+    let band = BandFrom { band: Band { lane, priority: 0 }, low_water: None };
+    let seats = vec!["a".to_owned(), "b".to_owned()];
+    let claimed = fixture.store.claim(Uuid::now_v7(), &[band], &seats, 0.0).await.unwrap().tasks;
+    assert_eq!(claimed.len(), 2);
+    assert!(claimed.iter().all(|task| task.band.priority == 0 && task.attempt == 1));
+    let workers: Vec<usize> = claimed.iter().map(|task| task.seat).collect();
+    assert!(workers.contains(&0) && workers.contains(&1));
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn concurrent_claims_never_take_one_task_twice() {
+    let fixture = Fixture::new().await;
+    let tasks: Vec<TaskToCreate> = (0..2_000).map(|_| task(0)).collect();
+    fixture.store.create_ids(&tasks).await.unwrap();
+    let claimers = (0..8).map(|i| {
+        let fixture = &fixture;
+        async move {
+            let mut taken = Vec::new();
+            loop {
+                let claimed = fixture.claim(&format!("w{i}"), 37).await;
+                if claimed.is_empty() {
+                    return taken;
+                }
+                taken.extend(claimed.into_iter().map(|task| task.task_id));
+            }
+        }
+    });
+    let mut taken: Vec<Uuid> = futures::future::join_all(claimers).await.into_iter().flatten().collect();
+    // A claim that came back empty may have met only rows that others held: what is left is there still.
+    taken.extend(fixture.claim("last", 2_000).await.into_iter().map(|task| task.task_id));
+    assert_eq!(taken.len(), 2_000);
+    taken.sort_unstable();
+    taken.dedup();
+    assert_eq!(taken.len(), 2_000);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn reports_that_are_late_repeated_false_or_anothers_change_nothing() {
+    let fixture = Fixture::new().await;
+    let id = fixture.create(0).await;
+    let old = fixture.claim("old", 1).await.remove(0);
+    assert_eq!(fixture.report("old", &old, ReportStatus::Started).await, ReportCode::Recorded);
+    assert_eq!(fixture.report("old", &old, ReportStatus::Started).await, ReportCode::AlreadyRecorded);
+
+    // The task is taken back, and claimed again.
+    let claim = taskmaster_openapi::report::TaskClaim { task_id: id, claim: old.claim };
+    assert_eq!(fixture.store.lose(&[claim]).await.unwrap(), 1);
+    assert_eq!(fixture.report("old", &old, ReportStatus::Complete).await, ReportCode::StaleClaim);
+    let new = fixture.claim("new", 1).await.remove(0);
+    assert!(new.claim > old.claim);
+    assert_eq!(new.attempt, 1, "a lost worker uses no attempt");
+
+    for status in [ReportStatus::Started, ReportStatus::Complete, ReportStatus::Failed, ReportStatus::Released] {
+        assert_eq!(fixture.report("old", &old, status).await, ReportCode::StaleClaim);
+        assert_eq!(fixture.report("liar", &new, status).await, ReportCode::NotYourTask);
+        assert_eq!(fixture.report_claim("new", id, new.claim + 1, status).await, ReportCode::NotYourTask);
+        assert_eq!(fixture.report_claim("new", Uuid::now_v7(), new.claim, status).await, ReportCode::UnknownTask);
+        assert_eq!(fixture.status(id).await, TaskStatus::Picked);
+    }
+
+    assert_eq!(fixture.report("new", &new, ReportStatus::Complete).await, ReportCode::Recorded);
+    for status in [ReportStatus::Complete, ReportStatus::Failed, ReportStatus::Started] {
+        assert_eq!(fixture.report("new", &new, status).await, ReportCode::AlreadyRecorded);
+    }
+    assert_eq!(fixture.report("old", &old, ReportStatus::Failed).await, ReportCode::StaleClaim);
+    assert_eq!(fixture.status(id).await, TaskStatus::Complete);
+    let attempts = fixture.store.attempts(id).await.unwrap().unwrap();
+    let statuses: Vec<TaskStatus> = attempts.iter().map(|attempt| attempt.status).collect();
+    assert_eq!(statuses, [TaskStatus::Failed, TaskStatus::Complete]);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_creates_its_tasks_once_however_many_ask_at_once() {
+    let fixture = Fixture::new().await;
+    let key = |hash: u8| OnceKey {
+        principal: "p".into(),
+        key: "k".into(),
+        payload_hash: vec![hash],
+        kept: std::time::Duration::from_secs(60),
+    };
+    let asked = (0..16).map(|_| {
+        let (store, key) = (&fixture.store, key(1));
+        async move { store.create_once(&[task(0), task(0)], &key).await.unwrap() }
+    });
+    let answers = futures::future::join_all(asked).await;
+    let created: Vec<&Once> = answers.iter().filter(|answer| matches!(answer, Once::Created(_))).collect();
+    assert_eq!(created.len(), 1);
+    let Once::Created(tasks) = created[0] else { unreachable!() };
+    let ids: Vec<Uuid> = tasks.iter().map(|task| task.id).collect();
+    for answer in &answers {
+        assert!(
+            matches!(answer, Once::Created(_) | Once::InFlight) || *answer == Once::Replayed(ids.clone()),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(fixture.store.create_once(&[task(0)], &key(1)).await.unwrap(), Once::Replayed(ids));
+    assert_eq!(fixture.store.create_once(&[task(0)], &key(2)).await.unwrap(), Once::Mismatch);
+    let other = OnceKey { principal: "q".into(), ..key(2) };
+    assert!(matches!(fixture.store.create_once(&[task(0)], &other).await.unwrap(), Once::Created(_)));
+    sqlx::query("update idempotency_keys set expires_at = now() - interval '1 second'")
+        .execute(&fixture.sql)
+        .await
+        .unwrap();
+    assert_eq!(fixture.store.trim_idempotency_keys().await.unwrap(), 2);
+    assert!(matches!(fixture.store.create_once(&[task(0)], &key(2)).await.unwrap(), Once::Created(_)));
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn bulk_changes_touch_what_matches_and_a_dry_run_nothing() {
+    let fixture = Fixture::new().await;
+    for _ in 0..25 {
+        fixture.create(0).await;
+    }
+    let held = fixture.claim("w", 5).await;
+    let filter = TaskFilter { tag: Some("t".into()), ..TaskFilter::default() };
+    let looked = fixture.store.cancel_matching(&filter, 10_000, true).await.unwrap();
+    assert_eq!((looked.matched, looked.changed, looked.requested, looked.more), (25, 0, 0, false));
+    let some = fixture.store.cancel_matching(&filter, 10, false).await.unwrap();
+    assert!(some.matched == 10 && some.more);
+    let rest = fixture.store.cancel_matching(&filter, 10_000, false).await.unwrap();
+    assert_eq!(some.changed + rest.changed, 20);
+    assert_eq!(fixture.status(held[0].task_id).await, TaskStatus::Picked);
+    // The worker lets go: the cancel is carried out.
+    for task in &held {
+        assert_eq!(fixture.report("w", task, ReportStatus::Released).await, ReportCode::Recorded);
+        assert_eq!(fixture.status(task.task_id).await, TaskStatus::Cancelled);
+    }
+    let again = fixture.store.retry_matching(&filter, 10_000, false).await.unwrap();
+    assert_eq!((again.matched, again.changed), (25, 25));
+    let id = held[0].task_id;
+    assert!(
+        matches!(fixture.store.retry(id).await.unwrap(), Retry::WrongState(task) if task.status == TaskStatus::Queued)
+    );
+    let counts = fixture.store.stats().await.unwrap().tasks;
+    assert_eq!((counts.queued, counts.picked, counts.started, counts.cancelled), (25, 0, 0, 0));
+    fixture.stop().await;
+}
