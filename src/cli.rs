@@ -6,7 +6,7 @@ use taskmaster_service::Secret;
 use taskmaster_service::logging::LogArgs;
 use taskmaster_store::DatabaseArgs;
 
-use crate::{bench, documents, up};
+use crate::{bench, documents, health, up};
 
 /// A distributed task scheduler over plain HTTP: commands and HTTP requests, now, later or after a delay, kept in PostgreSQL, run
 /// by workers, each recorded with exactly one outcome.
@@ -41,6 +41,8 @@ pub enum Command {
     Openapi(documents::OpenapiArgs),
     /// Measure: create tasks through the public API, wait until all are recorded, print rates and percentiles
     Bench(bench::BenchArgs),
+    /// Ask a process whether it is well: ends with 0 if so, with 1 if not
+    Health(health::HealthArgs),
     /// Watches over the commands of a worker, and ends them when the worker dies
     #[command(name = taskmaster_worker::GUARD_SUBCOMMAND, hide = true)]
     CommandGuard,

@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use taskmaster::cli::{Cli, Command};
-use taskmaster::{bench, documents, parts, up};
+use taskmaster::{bench, documents, health, parts, up};
 use taskmaster_service::{Shutdown, logging};
 
 fn main() -> ExitCode {
@@ -34,6 +34,7 @@ async fn run(command: Command) -> Result<(), String> {
         Command::Migrate(args) => parts::migrate(args).await,
         Command::Openapi(args) => documents::run(&args),
         Command::Bench(args) => bench::run(args, shutdown).await,
+        Command::Health(args) => health::run(&args).await,
         Command::CommandGuard => Ok(()),
     }
 }
