@@ -1,5 +1,6 @@
 //! Bodies and parameters, read within bounds and refused with problem documents that name the field.
 
+use axum::body::Body;
 use axum::extract::path::ErrorKind;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
@@ -56,20 +57,36 @@ pub fn require_json(request: &Request) -> Result<(), Problem> {
 /// # Errors
 /// `body_too_large`, or `invalid_json` when the body breaks off.
 pub async fn read_body(request: Request, limit_bytes: usize) -> Result<Bytes, Problem> {
-    let too_large = || {
-        Problem::new(
-            Code::BodyTooLarge,
-            format!("The body is larger than {limit_bytes} bytes, the limit of this path."),
-        )
-    };
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limit_bytes as u64) {
-        return Err(too_large());
+    let (parts, mut body) = request.into_parts();
+    let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let too_large = announced.is_some_and(|length| length > limit_bytes as u64);
+    if !too_large {
+        match Limited::new(&mut body, limit_bytes).collect().await {
+            Ok(body) => return Ok(body.to_bytes()),
+            Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {}
+            Err(_) => return Err(Problem::new(Code::InvalidJson, "The body broke off.")),
+        }
     }
-    match Limited::new(request.into_body(), limit_bytes).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
-        Err(_) => Err(Problem::new(Code::InvalidJson, "The body broke off.")),
+    // A client that asks before it sends needs nothing but the answer.
+    if !parts.headers.contains_key(header::EXPECT) {
+        discard(body).await;
+    }
+    let detail = format!("The body is larger than {limit_bytes} bytes, the limit of this path.");
+    Err(Problem::new(Code::BodyTooLarge, detail))
+}
+
+/// What is read of a body that is too large, and thrown away.
+const DISCARDED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Lets a client finish that sends everything before it looks at the answer: a connection closed on it would hide the answer.
+async fn discard(mut body: Body) {
+    let mut left = DISCARDED_BYTES_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        if length > left {
+            return;
+        }
+        left -= length;
     }
 }
 
