@@ -16,7 +16,7 @@ pub(crate) struct Link {
     state: Mutex<LinkState>,
     /// The next heartbeat is due at once.
     pub beat_now: Notify,
-    /// The worker has a token.
+    /// Whoever waits at this moment: the worker has a new token.
     pub joined: Notify,
 }
 
@@ -73,8 +73,11 @@ impl Link {
             .take(COORDINATORS_MAX)
             .map(|address| address.trim_end_matches('/').to_owned())
             .collect();
-        state.token = Some(Secret::new(answer.token.clone()));
-        self.joined.notify_one();
+        let token = Secret::new(answer.token.clone());
+        if state.token.as_ref() != Some(&token) {
+            state.token = Some(token);
+            self.joined.notify_waiters();
+        }
         moved
     }
 }

@@ -45,9 +45,9 @@ fn guarded() -> [(&'static str, MethodRouter<Arc<Api>>); 3] {
 pub(crate) fn router(api: Arc<Api>, health: &Health) -> Router {
     let mut contract = Router::new();
     for (path, handler) in guarded() {
-        contract = contract.route(path, handler);
+        contract = contract.route(path, handler.route_layer(from_fn_with_state(api.clone(), authorize)));
     }
-    let contract = contract.route_layer(from_fn_with_state(api.clone(), authorize)).with_state(api);
+    let contract = contract.with_state(api);
     layers::wrap(contract.route(paths::DOCUMENT, get(document)).merge(health.router()))
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -37,7 +37,6 @@ pub enum ReportFault {
 
 #[derive(Debug)]
 pub struct Heartbeat {
-    pub at: Instant,
     pub worker_id: String,
     pub token: String,
     pub body: HeartbeatRequest,
@@ -162,6 +161,13 @@ impl Coordinator {
         let before = self.inner().heartbeats.len();
         self.until("heartbeats", |inner| (inner.heartbeats.len() >= before + count).then_some(())).await;
     }
+
+    /// Waits until a heartbeat that is sent from now on says that the worker holds nothing.
+    pub async fn emptied(&self) {
+        self.heartbeats(2).await;
+        let is_empty = |inner: &Inner| inner.heartbeats.last()?.body.held.is_empty().then_some(());
+        self.until("an empty worker", is_empty).await;
+    }
 }
 
 #[derive(Clone)]
@@ -182,14 +188,14 @@ async fn heartbeat(
     Json(body): Json<HeartbeatRequest>,
 ) -> Result<Json<HeartbeatResponse>, Problem> {
     let mut inner = fake.inner.lock().unwrap();
-    let (token, at) = (token_of(&headers), Instant::now());
+    let token = token_of(&headers);
     if let Some(code) = inner.refuse_heartbeats {
         return Err(Problem::new(code, "as the test says"));
     }
     if token != inner.token && token != JOIN_TOKEN {
         return Err(Problem::new(Code::Unauthorized, "unknown token"));
     }
-    inner.heartbeats.push(Heartbeat { at, worker_id, token, body });
+    inner.heartbeats.push(Heartbeat { worker_id, token, body });
     let answer = HeartbeatResponse {
         known: inner.heartbeats.len() > 1,
         token: inner.token.clone(),

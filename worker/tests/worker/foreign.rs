@@ -84,10 +84,10 @@ async fn the_python_worker_runs_http_and_commands_and_reports_until_heard() {
         (ReportStatus::Complete, Some(200), Some("ok"))
     );
     let gone = coordinator.outcome(claim(&tasks[3])).await;
-    assert_eq!((gone.status, gone.permanent), (ReportStatus::Failed, true));
+    assert_eq!((gone.status, gone.result.unwrap().http_status), (ReportStatus::Failed, Some(410)));
     let received = &target.received()[0];
     assert!(received.headers.contains_key("taskmaster-task-id"));
-    coordinator.until("an empty worker", |i| i.heartbeats.last()?.body.held.is_empty().then_some(())).await;
+    coordinator.emptied().await;
 }
 
 #[tokio::test]

@@ -17,10 +17,6 @@ fn statuses(coordinator: &Coordinator, claim: TaskClaim) -> Vec<ReportStatus> {
     coordinator.inner().reports_of(claim).iter().map(|report| report.status).collect()
 }
 
-async fn held_is_empty(coordinator: &Coordinator) {
-    coordinator.until("an empty worker", |i| i.heartbeats.last()?.body.held.is_empty().then_some(())).await;
-}
-
 #[tokio::test]
 async fn a_start_is_reported_at_once_and_the_end_with_both_times() {
     let coordinator = Coordinator::start().await;
@@ -50,7 +46,8 @@ async fn a_start_that_was_not_sent_yet_travels_in_the_outcome_and_waiting_report
     coordinator.outcome(first).await;
     let merged = claims.iter().filter(|claim| statuses(&coordinator, **claim) == [ReportStatus::Complete]).count();
     assert!(merged >= 45, "{merged} of 50 merged");
-    assert!(coordinator.inner().batches.len() <= 10, "{} batches", coordinator.inner().batches.len());
+    let batches = coordinator.inner().batches.len();
+    assert!(batches <= 10, "{batches} batches");
     let report = coordinator.inner().outcome(claims[20]).unwrap();
     assert!(report.started_ms_ago >= report.ended_ms_ago && report.started_ms_ago.is_some());
     worker.stop().await;
@@ -67,7 +64,7 @@ async fn an_outcome_is_repeated_until_it_is_taken_with_times_of_the_sending() {
     let outcome = coordinator.outcome(held).await;
     // Three pauses: 100, 200 and 400 ms.
     assert!(outcome.ended_ms_ago.unwrap() >= 690, "{outcome:?}");
-    held_is_empty(&coordinator).await;
+    coordinator.emptied().await;
     worker.stop().await;
 }
 
@@ -77,7 +74,7 @@ async fn a_lost_answer_makes_the_worker_say_the_same_again_and_then_no_more() {
     coordinator.set(|inner| inner.report_faults = [ReportFault::LoseAnswer, ReportFault::LoseAnswer].into());
     let worker = worker(&coordinator, Duration::ZERO).await;
     let held = worker.submit(shell("x")).await;
-    held_is_empty(&coordinator).await;
+    coordinator.emptied().await;
     let said: Vec<StatusReport> = coordinator.inner().reports_of(held).into_iter().cloned().collect();
     let outcomes: Vec<_> = said.iter().filter(|report| report.status == ReportStatus::Complete).collect();
     assert!((2..=3).contains(&outcomes.len()), "{said:?}");
@@ -106,7 +103,7 @@ async fn a_claim_that_is_not_the_workers_any_more_is_stopped_and_forgotten() {
     let worker = worker(&coordinator, PATIENCE).await;
     let held = worker.submit(shell("x")).await;
     coordinator.started(held).await;
-    held_is_empty(&coordinator).await;
+    coordinator.emptied().await;
     assert_eq!(statuses(&coordinator, held), [ReportStatus::Started]);
     worker.stop().await;
     assert_eq!(coordinator.inner().outcome(held), None);
@@ -123,7 +120,7 @@ async fn one_report_that_nobody_takes_does_not_hold_up_the_others() {
     for claim in claims.iter().filter(|claim| **claim != claims[7]) {
         coordinator.outcome(*claim).await;
     }
-    held_is_empty(&coordinator).await;
+    coordinator.emptied().await;
     worker.stop().await;
 }
 

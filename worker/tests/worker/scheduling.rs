@@ -7,7 +7,7 @@ use taskmaster_openapi::worker::{ReleaseCode, SubmitCode};
 use taskmaster_worker::Config;
 
 use crate::coordinator::{Coordinator, PATIENCE};
-use crate::fixture::{TestWorker, claim, config, http_get, shell, simulating, until};
+use crate::fixture::{TestWorker, claim, config, http_get, shell, simulating};
 use crate::target::Target;
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn a_repeated_submission_runs_once_while_held_and_after_the_end() {
     let held = worker.submit(task.clone()).await;
     assert_eq!(worker.offer(&task).await, SubmitCode::AlreadyHeld);
     coordinator.outcome(held).await;
-    coordinator.until("an empty worker", |i| i.heartbeats.last()?.body.held.is_empty().then_some(())).await;
+    coordinator.emptied().await;
     assert_eq!(worker.offer(&task).await, SubmitCode::AlreadyHeld);
     // A higher claim of the same task is another piece of work.
     let mut again = task.clone();
@@ -169,8 +169,9 @@ async fn many_tasks_of_no_duration_all_come_to_their_end_in_few_requests() {
         waiting.extend((0..batch.len()).filter(|index| !taken(index)).map(|index| batch[index].clone()));
     }
     coordinator.until("all outcomes", |inner| (inner.outcomes_count() == 10_000).then_some(())).await;
-    let (batches, reports) = (coordinator.inner().batches.len(), coordinator.inner().reports().count());
+    let batches = coordinator.inner().batches.len();
+    let reports = coordinator.inner().reports().count();
     assert!(batches < 1_000 && reports < 15_000, "{batches} requests, {reports} reports");
-    until("an idle worker", || coordinator.inner().heartbeats.last().unwrap().body.held.is_empty()).await;
+    coordinator.emptied().await;
     worker.stop().await;
 }
