@@ -125,10 +125,12 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn events_after(&self, after: i64, limit: i64) -> Result<EventPage, StoreError> {
-        // The batch that holds `after` may go on behind it; the next one begins above it.
+        // The batch that holds `after` may go on behind it; the next one begins above it. Only what lies above counts for the limit,
+        // so that a batch larger than a page is not all that there ever is on it.
         let rows: Vec<Row> = sqlx::query_as(
             "with page as (
-                select e.*, sum(n) over (order by first_id rows between unbounded preceding and 1 preceding) as before
+                select e.*, sum(least(n, first_id + n - 1 - $1))
+                              over (order by first_id rows between unbounded preceding and 1 preceding) as before
                   from (select * from events
                          where first_id >= coalesce((select max(first_id) from events where first_id <= $1), 0)
                          order by first_id limit $2 + 1) e
