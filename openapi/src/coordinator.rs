@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::bounds;
 use crate::documents::WorkerToken;
-use crate::health::Readiness;
+use crate::health;
 use crate::problem::Problem;
 use crate::report::{ReportResult, StatusReport, TaskClaim};
 
@@ -218,24 +218,11 @@ pub fn list_workers() {}
 )]
 pub fn remove_worker() {}
 
-/// 200 while the process runs.
-#[utoipa::path(get, path = crate::health::LIVEZ, operation_id = "livez", tag = "health",
-    responses((status = 200, description = "The process runs"),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json")))]
-pub fn livez() {}
-
-/// 200 while the process can do its work.
-#[utoipa::path(get, path = crate::health::READYZ, operation_id = "readyz", tag = "health",
-    responses((status = 200, description = "Ready", body = Readiness), (status = 503, description = "Not ready", body = Readiness),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json")))]
-pub fn readyz() {}
-
 #[derive(OpenApi)]
 #[openapi(
     info(title = "TaskMaster coordinator", version = "1.0.0",
         description = "What workers say to a coordinator. A worker written from this document and the worker's own works with TaskMaster.\n\nThe first heartbeat carries the join token as its bearer token; its answer has the worker's own token, for everything after. When that one is refused (401), join again with the join token."),
-    paths(send_heartbeat, update_task_status, list_workers, remove_worker, livez, readyz),
+    paths(send_heartbeat, update_task_status, list_workers, remove_worker, health::livez, health::readyz),
     modifiers(&WorkerToken),
 )]
 pub struct CoordinatorApi;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::coordinator::WorkerList;
 use crate::documents::ApiKey;
 use crate::event::{Event, EventType};
-use crate::health::Readiness;
+use crate::health;
 use crate::problem::Problem;
 use crate::task::{Attempt, NewTask, Task, TaskStatus};
 
@@ -501,26 +501,13 @@ pub fn drain_worker() {}
 )]
 pub fn scale_workers() {}
 
-/// 200 while the process runs.
-#[utoipa::path(get, path = crate::health::LIVEZ, operation_id = "livez", tag = "health",
-    responses((status = 200, description = "The process runs"),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json")))]
-pub fn livez() {}
-
-/// 200 while the process can do its work.
-#[utoipa::path(get, path = crate::health::READYZ, operation_id = "readyz", tag = "health",
-    responses((status = 200, description = "Ready", body = Readiness), (status = 503, description = "Not ready", body = Readiness),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json")))]
-pub fn readyz() {}
-
 #[derive(OpenApi)]
 #[openapi(
     info(title = "TaskMaster", version = "1.0.0",
         description = "Work in by HTTP: a command to run or an HTTP request to make, now or later. Each task is recorded with exactly one outcome.\n\nEvery failure is a problem document (RFC 9457) with a stable `code`. `/v1` only ever grows: ignore fields you do not know."),
     paths(
         create_task, create_task_batch, list_tasks, get_task, list_task_attempts, cancel_task, retry_task, cancel_tasks, retry_tasks,
-        stream_events, get_stats, list_workers, drain_worker, scale_workers, livez, readyz
+        stream_events, get_stats, list_workers, drain_worker, scale_workers, health::livez, health::readyz
     ),
     components(schemas(Event, EventType, TaskStatus)),
     modifiers(&ApiKey),

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::problem::Problem;
+
 /// 200 while the process runs; never asks the database.
 pub const LIVEZ: &str = "/livez";
 /// 200 while the process can do its work, 503 while it cannot.
@@ -16,3 +18,16 @@ pub struct Readiness {
     #[schema(max_items = 20, value_type = Vec<crate::bounds::Reason>)]
     pub waiting_for: Vec<String>,
 }
+
+/// 200 while the process runs.
+#[utoipa::path(get, path = LIVEZ, operation_id = "livez", tag = "health",
+    responses((status = 200, description = "The process runs"),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json")))]
+pub fn livez() {}
+
+/// 200 while the process can do its work.
+#[utoipa::path(get, path = READYZ, operation_id = "readyz", tag = "health",
+    responses((status = 200, description = "Ready", body = Readiness), (status = 503, description = "Not ready", body = Readiness),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json")))]
+pub fn readyz() {}

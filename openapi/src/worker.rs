@@ -5,7 +5,7 @@ use utoipa::{OpenApi, ToSchema};
 use uuid::Uuid;
 
 use crate::documents::PushSecret;
-use crate::health::Readiness;
+use crate::health;
 use crate::problem::Problem;
 use crate::report::{StatusReport, TaskClaim};
 use crate::task::Work;
@@ -193,24 +193,11 @@ pub fn release_tasks() {}
 )]
 pub fn get_worker_status() {}
 
-/// 200 while the process runs.
-#[utoipa::path(get, path = crate::health::LIVEZ, operation_id = "livez", tag = "health",
-    responses((status = 200, description = "The process runs"),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json")))]
-pub fn livez() {}
-
-/// 200 while a coordinator knows the worker.
-#[utoipa::path(get, path = crate::health::READYZ, operation_id = "readyz", tag = "health",
-    responses((status = 200, description = "Ready", body = Readiness), (status = 503, description = "Not ready", body = Readiness),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json")))]
-pub fn readyz() {}
-
 #[derive(OpenApi)]
 #[openapi(
     info(title = "TaskMaster worker", version = "1.0.0",
         description = "What a coordinator says to a worker. Serve this, and send heartbeats and reports as the coordinator's document says.\n\nEvery request carries the worker's `push_secret` as its bearer token."),
-    paths(submit_task, release_tasks, get_worker_status, livez, readyz),
+    paths(submit_task, release_tasks, get_worker_status, health::livez, health::readyz),
     modifiers(&PushSecret),
 )]
 pub struct WorkerApi;
