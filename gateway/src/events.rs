@@ -17,7 +17,6 @@ use taskmaster_openapi::event::EventType;
 use taskmaster_openapi::gateway::EventFilter;
 use taskmaster_openapi::{Code, Problem, limits};
 use taskmaster_service::extract::Query;
-use taskmaster_store::StoreError;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::Instant;
@@ -162,9 +161,9 @@ impl Follower {
 
     /// One page of the log. At its end the feed is joined, and the log read once more: nothing lies between the two.
     async fn replay(&mut self) -> Option<Bytes> {
-        let page = match self.app.store.events_after(self.cursor, PAGE_EVENTS).await {
+        let page = match self.app.feed.replay(self.cursor).await {
             Ok(page) => page,
-            Err(error) => return gave_up(&error),
+            Err(reason) => return gave_up(&reason),
         };
         let mut lost = None;
         if page.truncated {
@@ -172,7 +171,7 @@ impl Follower {
                 Some(first) => first.id - 1,
                 None => match self.app.store.events_head().await {
                     Ok(head) => head,
-                    Err(error) => return gave_up(&error),
+                    Err(error) => return gave_up(&error.to_string()),
                 },
             };
             lost = Some(truncated_frame(self.cursor, resumes_after));
@@ -214,8 +213,8 @@ impl Follower {
 }
 
 /// Ends the stream: the client comes back, and goes on where it was.
-fn gave_up(error: &StoreError) -> Option<Bytes> {
-    tracing::debug!(%error, "an event stream ended because the log could not be read");
+fn gave_up(reason: &str) -> Option<Bytes> {
+    tracing::debug!(reason, "an event stream ended because the log could not be read");
     None
 }
 

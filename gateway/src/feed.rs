@@ -7,6 +7,7 @@
 mod frames;
 mod waiters;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use taskmaster_openapi::event::EventType;
 use taskmaster_service::Shutdown;
 use taskmaster_store::wakeup::{Channel, Listener};
 use taskmaster_store::{EventPage, Store, StoreError};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -25,12 +26,18 @@ use waiters::Waiters;
 
 /// Batches that a subscriber may lag behind before it is cut off.
 const LAG_BATCHES_MAX: usize = 256;
+/// Events of one batch: with the above, what a subscriber that does not read may keep in memory.
+const BATCH_EVENTS_MAX: usize = 500;
+/// Followers that read the log at once, so that many who come back together leave connections to others.
+const REPLAYS_MAX: usize = 4;
 /// Events read at once; some more when a batch of the log is larger.
 pub(crate) const PAGE_EVENTS: i64 = 500;
 /// The safety net below the notifications.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Reads come no closer together than this, so that under load they fetch more and cost less.
 const READ_INTERVAL_MIN: Duration = Duration::from_millis(5);
+/// A read that takes longer has failed: its connection may lead to a machine that is gone.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the reader goes on when nobody follows: clients that come and go do not stop and start it.
 const LINGER: Duration = Duration::from_secs(10);
 /// Notifications swallowed before a read: they all say the same.
@@ -46,12 +53,24 @@ struct Shared {
     live: broadcast::Sender<Arc<Batch>>,
     waiters: Arc<Waiters>,
     demand: Notify,
+    replays: Semaphore,
 }
 
 impl Feed {
     pub(crate) fn new(store: Store) -> Self {
         let (live, _) = broadcast::channel(LAG_BATCHES_MAX);
-        Self(Arc::new(Shared { store, live, waiters: Arc::default(), demand: Notify::new() }))
+        let replays = Semaphore::new(REPLAYS_MAX);
+        Self(Arc::new(Shared { store, live, waiters: Arc::default(), demand: Notify::new(), replays }))
+    }
+
+    /// A page of the log: the events after a number, about [`PAGE_EVENTS`] of them.
+    ///
+    /// # Errors
+    /// In words, when the database is not available.
+    pub(crate) async fn replay(&self, after: i64) -> Result<EventPage, String> {
+        // The semaphore is never closed; without a permit the read would only go uncounted.
+        let _permit = self.0.replays.acquire().await.ok();
+        answered(self.0.store.events_after(after, PAGE_EVENTS)).await
     }
 
     /// Every batch from now on. A receiver that lags behind by more than the buffer is told so by its next `recv`.
@@ -107,8 +126,12 @@ impl Feed {
         let (first, last) = (page.events.first().map(|event| event.id), page.events.last().map(|event| event.id));
         match (first, last) {
             (Some(first), Some(last)) => {
-                let after = if page.truncated { first - 1 } else { cursor };
-                self.publish(Batch::new(after, page.events));
+                let mut after = if page.truncated { first - 1 } else { cursor };
+                for events in page.events.chunks(BATCH_EVENTS_MAX) {
+                    let batch = Batch::new(after, events.to_vec());
+                    after = batch.last();
+                    self.publish(batch);
+                }
                 if page.truncated {
                     self.0.waiters.wake_all();
                 }
@@ -134,6 +157,14 @@ impl Feed {
     }
 }
 
+/// What the database answers within the deadline, or why it did not.
+async fn answered<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, String> {
+    match tokio::time::timeout(READ_TIMEOUT, call).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err("no answer".into()),
+    }
+}
+
 /// Reads the log, however often the database goes away.
 struct Reader<'a> {
     store: &'a Store,
@@ -151,9 +182,9 @@ impl<'a> Reader<'a> {
 
     async fn head(&mut self) -> i64 {
         loop {
-            match self.store.events_head().await {
+            match answered(self.store.events_head()).await {
                 Ok(head) => return head,
-                Err(error) => self.failed(&error).await,
+                Err(reason) => self.failed(&reason).await,
             }
         }
     }
@@ -161,20 +192,20 @@ impl<'a> Reader<'a> {
     async fn page(&mut self, after: i64) -> EventPage {
         loop {
             self.read_at = Instant::now();
-            match self.store.events_after(after, PAGE_EVENTS).await {
+            match answered(self.store.events_after(after, PAGE_EVENTS)).await {
                 Ok(page) => {
                     self.full = page.events.len() >= PAGE_EVENTS as usize;
                     self.failing = false;
                     return page;
                 }
-                Err(error) => self.failed(&error).await,
+                Err(reason) => self.failed(&reason).await,
             }
         }
     }
 
-    async fn failed(&mut self, error: &StoreError) {
+    async fn failed(&mut self, reason: &str) {
         if !std::mem::replace(&mut self.failing, true) {
-            tracing::warn!(%error, "the event log cannot be read; trying again every second");
+            tracing::warn!(reason, "the event log cannot be read; trying again every second");
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }
@@ -192,10 +223,7 @@ impl<'a> Reader<'a> {
             }
             // Not connected: the poll goes on without.
             Ok(Err(_)) => tokio::time::sleep_until(next_read_at).await,
-            Err(_) => {
-                // Events wait in the inbox until somebody moves them; nobody else may be there to do it. Failures show in the read.
-                let _ = self.store.advance_events().await;
-            }
+            Err(_) => {}
         }
     }
 

@@ -63,6 +63,7 @@ pub async fn run(
 
     let mut background = JoinSet::new();
     background.spawn(creating);
+    background.spawn(move_events(store.clone(), shutdown.clone()));
     background.spawn(readiness::watch(store, health, shutdown.clone()));
     background.spawn(follow_events(app.clone(), shutdown.clone()));
     background.spawn(forget_clients(app, shutdown.clone()));
@@ -76,6 +77,11 @@ pub async fn run(
         }
     }
     Ok(())
+}
+
+/// Events that this process leaves reach the log even where no coordinator is up.
+async fn move_events(store: Store, shutdown: Shutdown) {
+    let _ = shutdown.or_stop(store.pump_events()).await;
 }
 
 async fn follow_events(app: App, shutdown: Shutdown) {
