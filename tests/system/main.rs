@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod api_inputs;
 mod commands;
+mod dispatch;
+mod events;
 mod outcomes;
 mod support;

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use taskmaster::postgres::{Options, PrivatePostgres};
@@ -10,6 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use super::in_background;
+use super::process::{PATIENCE, is_alive};
 
 /// The cluster of this test program. It ends with the program: the kernel tells it.
 pub async fn shared_cluster() -> &'static PrivatePostgres {
@@ -105,6 +107,21 @@ impl Cluster {
         in_background(server.stop()).await;
     }
 
+    /// Kills the server and every process of it, and waits until they are gone.
+    pub fn kill9(&mut self) {
+        let Some(server) = self.server.take() else { return };
+        let pids: Vec<i32> = std::iter::once(server.pid()).chain(children_of(server.pid())).collect();
+        for pid in &pids {
+            // One that has ended meanwhile is no error.
+            // SAFETY: a system call on plain numbers.
+            unsafe { libc::kill(*pid, libc::SIGKILL) };
+        }
+        let began = Instant::now();
+        while pids.iter().any(|pid| is_alive(*pid)) && began.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     pub fn server(&self) -> &PrivatePostgres {
         self.server.as_ref().expect("it runs")
     }
@@ -113,4 +130,22 @@ impl Cluster {
     pub fn database(&self) -> Database {
         Database { url: self.server().url() }
     }
+}
+
+impl Drop for Cluster {
+    /// Nothing writes to the directory any more when it is removed.
+    fn drop(&mut self) {
+        self.kill9();
+    }
+}
+
+/// The processes that a process has started.
+fn children_of(pid: i32) -> Vec<i32> {
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let parent = |pid: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<i32>().ok())
+    };
+    pids.filter(|child| parent(*child) == Some(pid)).collect()
 }

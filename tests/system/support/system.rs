@@ -152,6 +152,15 @@ impl System {
     /// Starts one more worker, and waits until it listens: with the arguments of all workers and these. Gives back its id.
     /// It turns to the coordinators, each worker to another one first; to the gateway when there is none.
     pub async fn add_worker(&mut self, args: &[&str]) -> String {
+        self.start_worker(&[&["--allow-commands"], args].concat()).await
+    }
+
+    /// As [`Self::add_worker`], one that runs no commands.
+    pub async fn add_http_worker(&mut self) -> String {
+        self.start_worker(&[]).await
+    }
+
+    async fn start_worker(&mut self, args: &[&str]) -> String {
         let number = self.workers.len();
         let mut urls = match self.coordinator_urls.is_empty() {
             true => vec![self.api.url.clone()],
@@ -160,16 +169,7 @@ impl System {
         let turn = number % urls.len();
         urls.rotate_left(turn);
         let urls = urls.join(",");
-        let fixed = [
-            "worker",
-            "--join-token",
-            JOIN_TOKEN,
-            "--allow-targets",
-            "loopback",
-            "--allow-commands",
-            "--coordinator-url",
-            &urls,
-        ];
+        let fixed = ["worker", "--join-token", JOIN_TOKEN, "--allow-targets", "loopback", "--coordinator-url", &urls];
         let args = joined(&fixed, &self.builder.worker_args, args);
         let mut process = Process::spawn(&format!("worker {number}"), &args, &[]);
         let id = text(&process.logged("worker listens").await["worker_id"]);
