@@ -4,7 +4,7 @@ use utoipa::ToSchema;
 
 /// One argument of a program.
 #[derive(Debug, ToSchema)]
-#[schema(max_length = 131072)]
+#[schema(max_length = 131071)]
 pub struct Argument(pub String);
 
 /// The value of a header.

@@ -9,8 +9,8 @@ pub const BATCH_TASKS_MAX: usize = 10_000;
 /// Field errors listed in one problem document; further ones are counted, not listed.
 pub const PROBLEM_ERRORS_MAX: usize = 100;
 
-/// Length of a shell command line.
-pub const COMMAND_BYTES_MAX: usize = 128 * 1024;
+/// Length of a shell command line: what Linux lets one argument have, its final NUL aside.
+pub const COMMAND_BYTES_MAX: usize = 128 * 1024 - 1;
 /// Number of arguments of `argv`.
 pub const ARGV_MAX: usize = 1_000;
 /// Length of a target URL.

@@ -163,7 +163,7 @@ impl Default for RetryPolicy {
 pub struct NewTask {
     /// A shell command line, run by `/bin/sh -c` on a worker that allows commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 131072, example = "echo hello")]
+    #[schema(max_length = 131071, example = "echo hello")]
     pub command: Option<String>,
     /// A program and its arguments, run without a shell on a worker that allows commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -308,7 +308,7 @@ pub struct Task {
     pub status: TaskStatus,
     /// The shell command line, where that is the work.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 131072)]
+    #[schema(max_length = 131071)]
     pub command: Option<String>,
     /// The program and its arguments, where that is the work.
     #[serde(skip_serializing_if = "Option::is_none")]
