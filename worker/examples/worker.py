@@ -1,13 +1,9 @@
-#!/usr/bin/env python3
-"""A TaskMaster worker in plain Python, written from coordinator.json and worker.json.
-   python3 worker.py --coordinator http://127.0.0.1:8080 --join-token SECRET [--port N] [--allow-commands]"""
+"""A TaskMaster worker in plain Python, written from coordinator.json and worker.json; --help lists its options."""
 import argparse, base64, json, os, secrets, signal, subprocess, threading, time, urllib.request, uuid
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 options = argparse.ArgumentParser()
 options.add_argument("--coordinator", default="http://127.0.0.1:8080")
-options.add_argument("--join-token", default=os.environ.get("TASKMASTER_JOIN_TOKEN", ""))
+options.add_argument("--join-token", default=os.environ.get("TASKMASTER_JOIN_TOKEN", ""), metavar="SECRET")
 options.add_argument("--port", type=int, default=0)
 options.add_argument("--allow-commands", action="store_true")
 options = options.parse_args()
@@ -19,8 +15,7 @@ waiting, running, unsent, over = {}, {}, {}, {}  # key: (due, task); key: start;
 http = urllib.request.OpenerDirector()  # follows no redirects, and takes every status for an answer
 for handler in (urllib.request.HTTPHandler, urllib.request.HTTPSHandler): http.add_handler(handler())
 
-def call(method, path, body):
-    """Asks one coordinator after the other, home first; None when nobody answers. A refused token: join again."""
+def call(method, path, body):  # asks home, then the others; None when nobody answers. A refused token: join again
     global token
     for address in dict.fromkeys([*coordinators, options.coordinator]):
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
@@ -30,26 +25,23 @@ def call(method, path, body):
         if answer.status < 300: return content
         if answer.status == 401: token = options.join_token
 
-def heartbeat():
-    """Says what is held; hears what to hand back, and how long tasks may be started, counted from the sending."""
+def heartbeat():  # says what is held; hears what to hand back, and how long tasks may be started from the sending on
     global token, coordinators, lease_until, draining
-    with changed: held = [{"task_id": key[0], "claim": key[1]} for key in {*waiting, *running, *unsent}]
-    sent, address = time.monotonic(), f"http://127.0.0.1:{server.server_port}"
+    with changed: now, held = time.monotonic(), [{"task_id": i, "claim": n} for i, n in {*waiting, *running, *unsent}]
     answer = call("POST", f"/v1/workers/{me}/heartbeat", {
-        "address": address, "slots": SLOTS, "room": room(), "push_secret": push_secret, "held": held,
-        "draining": draining, "abilities": {"http": True, "commands": options.allow_commands}})
+        "address": f"http://127.0.0.1:{server.server_port}", "slots": SLOTS, "room": room(), "held": held,
+        "push_secret": push_secret, "draining": draining, "abilities": {"commands": options.allow_commands}})
+    if answer is None: return 1
     with changed:
-        if answer:
-            token, coordinators = answer["token"], [answer["home"]["address"], *answer["coordinators"]]
-            lease_until, draining = sent + answer["lease_ms"] / 1000, draining or answer.get("drain", False)
-        stop = [(claim["task_id"], claim["claim"]) for claim in answer["stop"]] if answer else []
-        for key in list(waiting) if draining else stop:  # what runs is left to end by itself
+        token, coordinators = answer["token"], [answer["home"]["address"], *answer["coordinators"]]
+        lease_until, draining = now + answer["lease_ms"] / 1000, draining or answer.get("drain", False)
+        stop = list(waiting) if draining else [(claim["task_id"], claim["claim"]) for claim in answer["stop"]]
+        for key in stop:  # what runs is left to end by itself
             if waiting.pop(key, None): unsent[key] = ({"status": "RELEASED"}, None, None)
         changed.notify_all()
-    return answer["heartbeat_ms"] / 1000 if answer else 1
+    return answer["heartbeat_ms"] / 1000
 
 def room(): return 0 if draining else max(0, SLOTS + QUEUE - len(waiting) - len(running))
-
 def submit(key, task):
     if any(key in known for known in (waiting, running, unsent, over)): return "already_held"
     if draining or time.monotonic() > lease_until: return "draining"
@@ -57,7 +49,6 @@ def submit(key, task):
     if room() == 0: return "no_room"
     waiting[key] = (time.monotonic() + task.get("start_in_ms", 0) / 1000, task)
     return "accepted"
-
 def release(key, _):
     if waiting.pop(key, None): return over.update({key: None}) or "released"
     return "running" if key in running or key in unsent else "unknown"
@@ -69,8 +60,9 @@ class Contract(BaseHTTPRequestHandler):
         tasks = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["tasks"]
         if self.headers["Authorization"] != f"Bearer {push_secret}": return self.answer(401, {"code": "unauthorized"})
         act, keys = release if "release" in self.path else submit, [(task["task_id"], task["claim"]) for task in tasks]
-        with changed: codes, _ = [act(key, task) for key, task in zip(keys, tasks)], changed.notify_all()
-        results = [{"task_id": key[0], "claim": key[1], "code": code} for key, code in zip(keys, codes)]
+        with changed:
+            results = [{"task_id": k[0], "claim": k[1], "code": act(k, task)} for k, task in zip(keys, tasks)]
+            changed.notify_all()
         self.answer(200, {"results": results, "room": room()})
     def answer(self, status, body):
         head, data = f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\nContent-Length: ", json.dumps(body)
@@ -83,25 +75,23 @@ def run_http(work, task):
     answer = http.open(request, timeout=task["timeout_ms"] / 1000)
     result = {"http_status": answer.status, "body": answer.read(OUTPUT_BYTES).decode(errors="replace")}
     return result, None if 200 <= answer.status < 300 else "http_status"
-
 def run_command(argv, task):
-    end = subprocess.run(argv, stdin=-3, capture_output=True, timeout=task["timeout_ms"] / 1000, env={"PATH": os.defpath})
-    out, err = (output[:OUTPUT_BYTES].decode(errors="replace") for output in (end.stdout, end.stderr))
-    return {"exit_code": end.returncode, "stdout": out, "stderr": err}, "exit_status" if end.returncode else None
-
+    environment, seconds = {"PATH": os.defpath}, task["timeout_ms"] / 1000  # and none of this worker's own secrets
+    end = subprocess.run(argv, input=b"", capture_output=True, timeout=seconds, env=environment)
+    result = {name: getattr(end, name)[:OUTPUT_BYTES].decode(errors="replace") for name in ("stdout", "stderr")}
+    return {"exit_code": end.returncode, **result}, "exit_status" if end.returncode else None
 def run(work, task):
     try: result, code = run_http(work["http"], task) if "http" in work else \
         run_command(work.get("argv") or ["/bin/sh", "-c", work["command"]], task)
-    except Exception as error: result, code = {}, "timeout" if "Timeout" in repr(error) else "worker_error"
-    failure = {"error": {"code": code, "message": f"the attempt failed: {code}"}} if code else {}
-    return {"status": "FAILED" if code else "COMPLETE", "result": result, **failure}
+    except Exception as e: result, code = {"stderr": repr(e)}, "timeout" if "Timeout" in repr(e) else "worker_error"
+    error = {"error": {"code": code, "message": f"the attempt failed: {code}"}} if code else {}
+    return {"status": "FAILED" if code else "COMPLETE", "result": result, **error}
 
-def slot():
-    """Runs one task after the other: the first one that is due, while the lease lasts."""
+def slot():  # runs one task after the other: the first one that is due, while the lease lasts
     while not draining:
         with changed:
             now = time.monotonic()
-            due, key = min(((due, key) for key, (due, _) in waiting.items()), default=(now + 1, None))
+            due, key = min(((waiting[key][0], key) for key in waiting), default=(now + 1, None))
             if not due <= now < lease_until: changed.wait(due - now if 0 < due - now < 1 else 1); continue
             task, running[key], unsent[key] = waiting.pop(key)[1], now, ({"status": "STARTED"}, now, None)
             changed.notify_all()
@@ -110,8 +100,7 @@ def slot():
             unsent[key] = (report, running.pop(key), time.monotonic())
             changed.notify_all()
 
-def send_reports():
-    """Says what is to be said, in batches, again and again until it is answered."""
+def send_reports():  # says what is to be said, in batches, again and again until it is answered
     while True:
         with changed: batch = changed.wait_for(lambda: list(unsent.items())[:BATCH])
         ms_ago = lambda at: None if at is None else int((time.monotonic() - at) * 1000)
@@ -121,12 +110,11 @@ def send_reports():
         final = {key for (key, _), result in zip(batch, answer["results"]) if result["code"] != "not_recorded"}
         with changed: done = [key for key, said in batch if key in final and unsent[key] is said and unsent.pop(key)]
         over.update({key: None for key in done if key not in running})
+        for key in list(over)[:-10000]: del over[key]  # remembered long enough for any repeated submission
         if len(final) < len(batch): time.sleep(0.5)
 
 server = ThreadingHTTPServer(("127.0.0.1", options.port), Contract)
 signal.signal(signal.SIGTERM, lambda *_: globals().update(draining=True))
-for part in (server.serve_forever, send_reports): threading.Thread(target=part, daemon=True).start()
-pool = ThreadPoolExecutor(SLOTS)
-for _ in range(SLOTS): pool.submit(slot)
-while not draining or waiting or running or unsent: time.sleep(min(heartbeat(), 1))  # a drain is noticed within a second
+for part in [server.serve_forever, send_reports] + [slot] * SLOTS: threading.Thread(target=part, daemon=True).start()
+while not draining or waiting or running or unsent: time.sleep(min(heartbeat(), 1))  # so a drain is noticed soon
 call("DELETE", f"/v1/workers/{me}", None)
