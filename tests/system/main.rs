@@ -6,5 +6,6 @@ mod api_inputs;
 mod commands;
 mod dispatch;
 mod events;
+mod faults;
 mod outcomes;
 mod support;
