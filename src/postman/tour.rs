@@ -60,10 +60,14 @@ impl Step {
         self
     }
 
-    /// The answer may wait for the task's end.
-    fn waits(mut self) -> Self {
-        self.headers.push(("Prefer".into(), "wait=10".into()));
+    fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.into(), value.into()));
         self
+    }
+
+    /// The answer may wait for the task's end.
+    fn waits(self) -> Self {
+        self.header("Prefer", "wait=10")
     }
 
     fn answers(mut self, statuses: &[u16]) -> Self {
@@ -102,12 +106,28 @@ impl Step {
 /// No task has this id: its time is 1970.
 const NO_TASK: &str = "00000000-0000-7000-8000-000000000000";
 
+/// What comes after QUEUED may come before the answer.
+const NOT_CANCELLED: &str = "pm.expect(body.status).to.be.oneOf([\"QUEUED\", \"PICKED\", \"STARTED\", \"COMPLETE\"])";
+
 /// The whole tour.
 pub(super) fn steps() -> Vec<Step> {
-    [health(), commands(), delayed(), failing(), requests(), batches(), lists(), refusals(), events(), fleet()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        health(),
+        commands(),
+        delayed(),
+        once(),
+        failing(),
+        requests(),
+        batches(),
+        bulk(),
+        lists(),
+        refusals(),
+        events(),
+        fleet(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn health() -> Vec<Step> {
@@ -161,8 +181,31 @@ fn delayed() -> Vec<Step> {
             .saves("task_id", "body.id"),
         Step::new("cancelTask", "Cancel it").answers(&[200]).task_is("CANCELLED"),
         Step::new("cancelTask", "Cancelling again changes nothing").answers(&[200]).task_is("CANCELLED"),
-        Step::new("retryTask", "Run it after all").answers(&[200]).task_is("QUEUED"),
+        Step::new("retryTask", "Run it after all").answers(&[200]).check("it is no longer cancelled", NOT_CANCELLED),
         Step::new("getTask", "Wait for its end").waits().answers(&[200]).task_is("COMPLETE"),
+    ]
+}
+
+fn once() -> Vec<Step> {
+    // Another run has another key: the id is that of a task of this one.
+    let with_key = |name| Step::new("createTask", name).header("Idempotency-Key", "postman-{{task_id}}");
+    vec![
+        with_key("Create a task once")
+            .json("{\n  \"command\": \"echo once\"\n}")
+            .answers(&[201])
+            .check("it is new", "pm.expect(pm.response.headers.get(\"Idempotency-Replayed\")).to.not.equal(\"true\")")
+            .saves("once_id", "body.id"),
+        with_key("The same again creates nothing")
+            .json("{\n  \"command\": \"echo once\"\n}")
+            .answers(&[201])
+            .check("it is the same task", "pm.expect(body.id).to.equal(pm.collectionVariables.get(\"once_id\"))")
+            .check(
+                "the answer says so",
+                "pm.expect(pm.response.headers.get(\"Idempotency-Replayed\")).to.equal(\"true\")",
+            ),
+        with_key("The same key for another task")
+            .json("{\n  \"command\": \"echo twice\"\n}")
+            .refused(422, "idempotency_mismatch"),
     ]
 }
 
@@ -182,8 +225,7 @@ fn failing() -> Vec<Step> {
         ),
         Step::new("retryTask", "Give it another chance")
             .answers(&[200])
-            .task_is("QUEUED")
-            .check("with all its attempts", "pm.expect(body.attempt).to.equal(0)"),
+            .check("under the same id", "pm.expect(body.id).to.equal(pm.collectionVariables.get(\"task_id\"))"),
     ]
 }
 
@@ -212,6 +254,30 @@ fn batches() -> Vec<Step> {
             .json("{\n  \"tasks\": [\n    {\"command\": \"echo fine\"},\n    {\"command\": \"echo\", \"priority\": 10}\n  ]\n}")
             .refused(422, "validation_failed")
             .names("/tasks/1/priority"),
+    ]
+}
+
+fn bulk() -> Vec<Step> {
+    let counts = |script: &str| format!("pm.expect([body.matched, body.changed, body.more]).to.deep.equal({script})");
+    vec![
+        Step::new("createTaskBatch", "Create two tasks for tomorrow")
+            .json("{\n  \"tasks\": [\n    {\"command\": \"echo one\", \"delay_seconds\": 86400, \"tags\": [\"postman-bulk\"]},\n    {\"command\": \"echo two\", \"delay_seconds\": 86400, \"tags\": [\"postman-bulk\"]}\n  ]\n}")
+            .answers(&[201]),
+        Step::new("cancelTasks", "How many would be cancelled?")
+            .json("{\n  \"dry_run\": true,\n  \"filter\": {\"tag\": \"postman-bulk\"}\n}")
+            .answers(&[200])
+            .check("both, and none is", &counts("[2, 0, false]")),
+        Step::new("cancelTasks", "Cancel them")
+            .json("{\n  \"filter\": {\"tag\": \"postman-bulk\"}\n}")
+            .answers(&[200])
+            .check("both are cancelled", &counts("[2, 2, false]")),
+        Step::new("retryTasks", "Run them now")
+            .json("{\n  \"filter\": {\"tag\": \"postman-bulk\", \"status\": \"CANCELLED\"}\n}")
+            .answers(&[200])
+            .check("both are queued", &counts("[2, 2, false]")),
+        Step::new("cancelTasks", "Without a filter nothing is cancelled")
+            .json("{\n  \"filter\": {}\n}")
+            .refused(422, "validation_failed"),
     ]
 }
 
