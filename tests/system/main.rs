@@ -9,3 +9,4 @@ mod events;
 mod faults;
 mod outcomes;
 mod support;
+mod up;
