@@ -1,13 +1,14 @@
 //! The worker's contract as routes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use http::header;
+use http::{StatusCode, header};
 use taskmaster_openapi::limits::{HELD_TASKS_MAX, INTERNAL_BODY_BYTES_MAX, REPORTS_MAX};
 use taskmaster_openapi::task::Work;
 use taskmaster_openapi::worker::{
@@ -17,6 +18,7 @@ use taskmaster_openapi::worker::{
 use taskmaster_openapi::{Code, FieldError, Problem, documents, limits};
 use taskmaster_service::extract::Json;
 use taskmaster_service::{Health, Secret, auth, layers};
+use tower_http::timeout::TimeoutLayer;
 use utoipa::OpenApi;
 
 use crate::slots::Slots;
@@ -25,6 +27,9 @@ use crate::slots::Slots;
 const START_IN_MS_MAX: f64 = limits::DELAY_SECONDS_MAX * 1000.0;
 /// Longest `timeout_ms`.
 const TIMEOUT_MS_MAX: u64 = limits::TIMEOUT_SECONDS_MAX.unsigned_abs() * 1000;
+
+/// Longest time for one request, its body included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the routes need to know.
 #[derive(Debug)]
@@ -47,7 +52,8 @@ pub(crate) fn router(api: Arc<Api>, health: &Health) -> Router {
     for (path, handler) in guarded() {
         contract = contract.route(path, handler.route_layer(from_fn_with_state(api.clone(), authorize)));
     }
-    let contract = contract.with_state(api);
+    let timeout = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT);
+    let contract = contract.layer(timeout).with_state(api);
     layers::wrap(contract.route(paths::DOCUMENT, get(document)).merge(health.router()))
 }
 

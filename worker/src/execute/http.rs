@@ -185,11 +185,9 @@ fn failure_of(error: &reqwest::Error) -> Failure {
         return Failure::new(ErrorCode::Dns, unresolved.to_string());
     }
     if error.is_timeout() {
+        // The attempt's own time-out is the caller's, so this is the connection's.
         let seconds = CONNECT_TIMEOUT.as_secs();
-        return Failure::new(
-            ErrorCode::Timeout,
-            format!("the target did not accept a connection within {seconds} seconds"),
-        );
+        return Failure::new(ErrorCode::Connect, format!("the target took no connection within {seconds} seconds"));
     }
     let (code, what) = match error.is_connect() {
         true => (ErrorCode::Connect, "no connection to the target"),
