@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{Connection, Row};
+use sqlx::{Row, SqlSafeStr};
 
 use tokio::sync::Notify;
 
@@ -79,7 +80,7 @@ impl Store {
         let applied: Option<i64> = sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
             .fetch_one(&mut *connection)
             .await?;
-        match applied >= MIGRATOR.iter().map(|m| m.version).max() {
+        match applied >= MIGRATIONS.iter().map(|(version, ..)| *version).max() {
             true => Ok(()),
             false => Err(StoreError::NotMigrated),
         }
@@ -90,7 +91,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached, or a migration fails (which then changed nothing).
     pub async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
-        MIGRATOR.run(&self.pool).await
+        migrator().run(&self.pool).await
     }
 
     /// Closes all connections.
@@ -99,8 +100,20 @@ impl Store {
     }
 }
 
-/// The migrations, built into the program.
-static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
+/// The migrations, built into the program: number, name and text of each.
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "tasks", include_str!("../../migrations/0001_tasks.sql")),
+    (2, "fleet", include_str!("../../migrations/0002_fleet.sql")),
+    (3, "events", include_str!("../../migrations/0003_events.sql")),
+    (4, "idempotency", include_str!("../../migrations/0004_idempotency.sql")),
+];
+
+fn migrator() -> Migrator {
+    let migration = |(version, name, text): &(i64, &'static str, &'static str)| {
+        Migration::new(*version, (*name).into(), MigrationType::Simple, text.into_sql_str(), false)
+    };
+    Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect())
+}
 
 /// Plans are pinned to what the statements were written for: small sets of keys, joined through indexes.
 fn tuned(options: PgConnectOptions) -> PgConnectOptions {
@@ -120,21 +133,19 @@ async fn writable(connection: &mut sqlx::PgConnection) -> sqlx::Result<bool> {
     Ok(!row.try_get::<bool, _>(0)?)
 }
 
-/// Waits until the database accepts connections: `tries` times, `pause` apart.
-///
-/// # Errors
-/// The last refusal.
-pub async fn wait_for(options: &PgConnectOptions, tries: u32, pause: Duration) -> sqlx::Result<()> {
-    let mut left = tries.max(1);
-    loop {
-        match sqlx::PgConnection::connect_with(options).await {
-            Ok(connection) => return connection.close().await,
-            Err(error) if left <= 1 => return Err(error),
-            Err(error) => {
-                left -= 1;
-                tracing::warn!(%error, tries_left = left, "waiting for the database");
-                tokio::time::sleep(pause).await;
-            }
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_migration_is_built_in_under_its_number_and_name() {
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations");
+        let names =
+            std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut files: Vec<String> = names.filter(|name| name.starts_with(|c: char| c.is_ascii_digit())).collect();
+        files.sort();
+        let built_in: Vec<String> =
+            MIGRATIONS.iter().map(|(number, name, _)| format!("{number:04}_{name}.sql")).collect();
+        assert_eq!(files, built_in);
     }
 }

@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::FromRow;
 use taskmaster_openapi::event::{Event, EventType};
 use uuid::Uuid;
 
 use crate::database::Store;
 use crate::error::StoreError;
+use crate::row::from_row;
 
 /// Rows of the inbox that are moved at once.
 const MOVED_MAX: i64 = 500;
@@ -65,11 +65,10 @@ pub struct EventPage {
     pub truncated: bool,
 }
 
-#[derive(Debug, FromRow)]
+#[derive(Debug)]
 struct Row {
     first_id: i64,
     at: DateTime<Utc>,
-    #[sqlx(rename = "type")]
     code: i16,
     n: i32,
     task_ids: Vec<Uuid>,
@@ -77,6 +76,8 @@ struct Row {
     attempts: Vec<i16>,
     workers: Vec<Option<String>>,
 }
+
+from_row!(Row { first_id, at, code, n, task_ids, lanes, attempts, workers });
 
 impl Store {
     /// Moves waiting events to the log and counts them. Gives back whether more may be waiting.
@@ -134,7 +135,7 @@ impl Store {
                   from (select * from events
                          where first_id >= coalesce((select max(first_id) from events where first_id <= $1), 0)
                          order by first_id limit $2 + 1) e
-             ) select first_id, at, type, n, task_ids, lanes, attempts, workers
+             ) select first_id, at, type as code, n, task_ids, lanes, attempts, workers
                  from page where coalesce(before, 0) <= $2 order by first_id",
         )
         .bind(after)

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::create::to_json;
 use crate::database::Store;
 use crate::error::StoreError;
+use crate::row::from_row;
 
 /// A coordinator without a sign of life for so long is dead.
 pub const COORDINATOR_LEASE_SECONDS: f64 = 5.0;
@@ -33,7 +34,7 @@ pub struct Beat {
 }
 
 /// What the database says to a heartbeat.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BeatAnswer {
     pub id: String,
     /// Whether the worker was there before.
@@ -42,13 +43,17 @@ pub struct BeatAnswer {
     pub drain_requested: bool,
 }
 
+from_row!(BeatAnswer { id, known, drain_requested });
+
 /// A live coordinator, and how many workers are at home with it.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coordinator {
     pub id: Uuid,
     pub address: String,
     pub workers: i64,
 }
+
+from_row!(Coordinator { id, address, workers });
 
 /// Heartbeats are signs of life, not facts to keep: losing the last second of them in a crash is harmless.
 const BEAT: &str = "

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use rand::Rng;
+use sqlx::PgConnection;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection};
 use taskmaster_openapi::report::{ReportCode, ReportResult, ReportStatus, StatusReport, TaskClaim};
 use taskmaster_openapi::task::{ErrorCode, RetryPolicy, TaskError};
 use uuid::Uuid;
@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::create::to_json;
 use crate::database::Store;
 use crate::error::StoreError;
+use crate::row::from_row;
 use crate::rules::{self, Happening, Next, Standing, Verdict};
 
 /// A report, and the worker whose it is.
@@ -153,7 +154,7 @@ with verdict as (
 select (select count(*) from notified), count(*) from before";
 
 /// A claimed task, as far as it decides how it goes on.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub(crate) struct Held {
     pub id: Uuid,
     pub claim: i64,
@@ -166,10 +167,16 @@ pub(crate) struct Held {
     pub worker_id: String,
 }
 
+from_row!(Held { id, claim, status, attempt, max_attempts, lost_workers, cancel_requested, retry, worker_id });
+
 impl Held {
+    pub fn is_started(&self) -> bool {
+        self.status == 2
+    }
+
     fn standing(&self) -> Standing {
         Standing {
-            started: self.status == 2,
+            started: self.is_started(),
             attempt: self.attempt,
             max_attempts: self.max_attempts,
             lost_workers: self.lost_workers,

@@ -1,13 +1,13 @@
 //! Nothing stays stuck: what is in flight and whose worker, coordinator or time is gone goes on.
 
-use sqlx::FromRow;
 use taskmaster_openapi::report::TaskClaim;
 use taskmaster_openapi::task::{ErrorCode, TaskError};
 use uuid::Uuid;
 
 use crate::database::Store;
 use crate::error::StoreError;
-use crate::outcome::{Incident, lock, settle};
+use crate::outcome::{Held, Incident, lock, settle};
+use crate::row::from_row;
 use crate::rules::Happening;
 
 /// The limits of what may stay in flight.
@@ -41,12 +41,14 @@ select t.id, t.claim,
     or (t.status = 2 and t.started_at < now() - (t.timeout_seconds + $3) * interval '1 second')
  limit $4";
 
-#[derive(Debug, FromRow)]
+#[derive(Debug)]
 struct Stranded {
     id: Uuid,
     claim: i64,
     reason: i32,
 }
+
+from_row!(Stranded { id, claim, reason });
 
 impl Store {
     /// Finds what is stranded, and moves it on. Harmless when several do it at once. Gives back how many tasks it moved.
@@ -73,7 +75,8 @@ impl Store {
         Ok(rescued)
     }
 
-    /// Takes back claims that were not started: nobody took the task, or the worker gave it back.
+    /// Takes back claims that were not started: nobody took the task, or the worker gave it back. What was started meanwhile is
+    /// left alone.
     ///
     /// # Errors
     /// When the database is not available.
@@ -103,7 +106,9 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         let held = lock(&mut transaction, &ids).await?;
         // What has moved since it was looked at is left alone.
+        let as_it_was = |held: &&Held| happening != Happening::HandedBack || !held.is_started();
         let current = claims.iter().filter_map(|c| held.get(&c.task_id).filter(|held| held.claim == c.claim));
+        let current = current.filter(as_it_was);
         let incidents: Vec<Incident> = current
             .map(|held| Incident {
                 held: held.clone(),

@@ -29,6 +29,18 @@ macro_rules! task_columns {
 }
 pub(crate) use task_columns;
 
+/// Reads a struct from the columns of the same names.
+macro_rules! from_row {
+    ($struct:ident { $($field:ident),+ $(,)? }) => {
+        impl<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> for $struct {
+            fn from_row(row: &'r sqlx::postgres::PgRow) -> sqlx::Result<Self> {
+                Ok(Self { $($field: sqlx::Row::try_get(row, stringify!($field))?),+ })
+            }
+        }
+    };
+}
+pub(crate) use from_row;
+
 /// A status as the tables have it.
 pub(crate) fn status_code(status: TaskStatus) -> i16 {
     status as i16

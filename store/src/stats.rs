@@ -3,26 +3,27 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::FromRow;
 use taskmaster_openapi::gateway::{Backlog, FleetStats, QueueStats, Rates, Stats, StatusCounts};
 use taskmaster_openapi::task::TaskStatus;
 
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::fleet::WORKER_LEASE_SECONDS;
-use crate::row::status_from;
+use crate::row::{from_row, status_from};
 
 /// Due tasks are counted no further than this.
 const DUE_COUNTED_MAX: i64 = 10_000;
 /// Rates are of the last minute.
 const WINDOW_SECONDS: i64 = 60;
 
-#[derive(Debug, FromRow)]
+#[derive(Debug)]
 struct Due {
     due: i64,
     oldest_seconds: f64,
     now: DateTime<Utc>,
 }
+
+from_row!(Due { due, oldest_seconds, now });
 
 impl Store {
     /// Counts, backlog, rates and fleet.
