@@ -116,21 +116,26 @@ fn bodies() -> Vec<Row> {
     let broken: [(&str, &[u8]); 10] = [
         ("words", b"echo hello"),
         ("nothing", b""),
+        ("an opening brace", b"{"),
+        ("single quotes", b"{'command':'x'}"),
         ("an unfinished object", b"{\"command\":\"echo"),
         ("a trailing comma", b"{\"command\":\"x\",}"),
-        ("single quotes", b"{'command':'x'}"),
         ("more after the end", b"{\"command\":\"x\"} {}"),
         ("a number beyond all bounds", b"{\"command\":\"x\",\"delay_seconds\":1e999}"),
         ("a lone surrogate", b"{\"command\":\"\\ud800\"}"),
-        ("bytes that are not UTF-8", b"{\"command\":\"\xff\"}"),
-        ("a NUL byte", b"{\"command\":\"a\0b\"}"),
+        ("a control character", b"{\"command\":\"a\0b\"}"),
     ];
     let mut rows = Vec::new();
     for (what, body) in broken {
-        for path in ["/v1/tasks", "/v1/tasks/batch", "/v1/tasks/cancel", "/v1/workers/scale"] {
-            rows.push(Row::post(format!("{what} to {path}"), path).text(body).is(400, "invalid_json").at(""));
+        rows.push(Row::post(what, "/v1/tasks").text(body).is(400, "invalid_json").at(""));
+    }
+    for (what, body) in &broken[..4] {
+        for path in ["/v1/tasks/batch", "/v1/tasks/cancel", "/v1/tasks/retry", "/v1/workers/scale"] {
+            rows.push(Row::post(format!("{what} to {path}"), path).text(*body).is(400, "invalid_json").at(""));
         }
     }
+    let bytes = b"{\"command\":\"\xff\"}";
+    rows.push(Row::post("bytes that are not UTF-8", "/v1/tasks").text(*bytes).is(400, "invalid_json").at(""));
     for (what, body) in [("null", "null"), ("a list", "[]"), ("a text", "\"x\""), ("a number", "7"), ("true", "true")] {
         for path in ["/v1/tasks", "/v1/tasks/batch", "/v1/tasks/retry", "/v1/workers/scale"] {
             rows.push(Row::post(format!("{what} to {path}"), path).text(body).is(422, "invalid_body").at(""));
@@ -413,7 +418,7 @@ fn changes() -> Vec<Row> {
     // This gateway has no workers of its own.
     let scale = Row::post("scale elsewhere", "/v1/workers/scale").json(json!({"workers": 3}));
     rows.push(scale.is(501, "scaling_unsupported"));
-    for id in ["nobody", UNKNOWN_ID, "a%00b", "a%20b", "%2e%2e", &"x".repeat(200)] {
+    for id in ["nobody", UNKNOWN_ID, "a%00b", "a%20b", &"x".repeat(200)] {
         let row = Row::post(format!("drain {id}"), format!("/v1/workers/{id}/drain"));
         rows.push(row.is(404, "worker_not_found"));
     }
@@ -492,7 +497,7 @@ fn queries() -> Vec<Row> {
         let row = Row::new(format!("Last-Event-ID {last:?}"), Method::GET, "/v1/events").header("last-event-id", last);
         rows.push(row.is(400, "invalid_header").at("Last-Event-ID"));
     }
-    for key in [&b"\""[..], b"", b"a b\xff", &[b'k'; 256]] {
+    for key in [&b""[..], b"\"\"", b"a b\xff", &[b'k'; 256]] {
         let row = Row::post(format!("Idempotency-Key {key:?}"), "/v1/tasks").header("idempotency-key", key);
         rows.push(row.json(json!({"command": "echo never"})).is(400, "invalid_header").at("Idempotency-Key"));
     }
