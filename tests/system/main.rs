@@ -7,6 +7,7 @@ mod commands;
 mod dispatch;
 mod events;
 mod faults;
+mod foreign;
 mod outcomes;
 mod support;
 mod up;
