@@ -9,5 +9,6 @@ mod events;
 mod faults;
 mod foreign;
 mod outcomes;
+mod restarts;
 mod support;
 mod up;
