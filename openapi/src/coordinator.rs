@@ -11,7 +11,7 @@ use utoipa::{OpenApi, ToSchema};
 use uuid::Uuid;
 
 use crate::bounds;
-use crate::documents::WorkerToken;
+use crate::documents::{ServerProblems, WorkerToken};
 use crate::health;
 use crate::problem::Problem;
 use crate::report::{ReportResult, StatusReport, TaskClaim};
@@ -27,7 +27,6 @@ pub mod paths {
 
 /// What a worker can do.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Abilities {
     /// Runs `command` and `argv` tasks.
     #[serde(default)]
@@ -47,7 +46,6 @@ fn yes() -> bool {
 
 /// A heartbeat: the worker is there, this is where, and this is what it holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct HeartbeatRequest {
     /// Where the worker's own contract is served: `http://<ip>:<port>`, in a network that the coordinator allows.
     #[schema(max_length = 200, example = "http://127.0.0.1:4000")]
@@ -112,7 +110,6 @@ pub struct HeartbeatResponse {
 
 /// A batch of reports of one worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct UpdateTaskStatusRequest {
     #[schema(max_length = 128)]
     pub worker_id: String,
@@ -223,6 +220,6 @@ pub fn remove_worker() {}
     info(title = "TaskMaster coordinator", version = "1.0.0",
         description = "What workers say to a coordinator. A worker written from this document and the worker's own works with TaskMaster.\n\nThe first heartbeat carries the join token as its bearer token; its answer has the worker's own token, for everything after. When that one is refused (401), join again with the join token."),
     paths(send_heartbeat, update_task_status, list_workers, remove_worker, health::livez, health::readyz),
-    modifiers(&WorkerToken),
+    modifiers(&WorkerToken, &ServerProblems),
 )]
 pub struct CoordinatorApi;

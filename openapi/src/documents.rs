@@ -1,8 +1,11 @@
 //! The OpenAPI documents, generated from the code. `openapi/v1/*.json` are committed copies; a test says when they are stale.
 
 use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::RefOr;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
+
+use crate::problem::Code;
 
 /// Adds the scheme of the workers' tokens.
 pub(crate) struct WorkerToken;
@@ -28,6 +31,34 @@ pub(crate) struct ApiKey;
 impl Modify for ApiKey {
     fn modify(&self, document: &mut Document) {
         add_bearer(document, "api_key", "An API key, where the gateway has any. `up` on loopback goes without.");
+    }
+}
+
+/// Gives answers of 5XX an example of their own: that of [`Problem`](crate::Problem) shows a mistake of the client.
+pub(crate) struct ServerProblems;
+
+impl Modify for ServerProblems {
+    fn modify(&self, document: &mut Document) {
+        let example = serde_json::json!({
+            "type": Code::DatabaseUnavailable.type_uri(),
+            "title": Code::DatabaseUnavailable.title(),
+            "status": Code::DatabaseUnavailable.status().as_u16(),
+            "detail": "The database did not answer in time.",
+            "instance": "/v1/tasks",
+            "code": Code::DatabaseUnavailable,
+            "request_id": "01890a5d-ac96-774b-bcce-b302099a8057",
+        });
+        for item in document.paths.paths.values_mut() {
+            let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+            for operation in operations.into_iter().flatten() {
+                let Some(RefOr::T(answer)) = operation.responses.responses.get_mut("5XX") else { continue };
+                for content in answer.content.values_mut() {
+                    if let RefOr::T(content) = content {
+                        content.example = Some(example.clone());
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -71,6 +71,15 @@ impl EventType {
 
 /// One event, the `data` of a server-sent event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "id": 8,
+    "type": "task.completed",
+    "at": "2026-01-31T12:00:00.009000Z",
+    "task_id": "01890a5d-ac96-774b-bcce-b302099a8057",
+    "queue": "default",
+    "attempt": 1,
+    "worker_id": "01890a5d-3c1f-7d60-8f5e-2f1b6a9c0d4e",
+}))]
 pub struct Event {
     /// The event's place in the log: rising, without gaps. Also the `id` of the server-sent event.
     #[schema(minimum = 1)]

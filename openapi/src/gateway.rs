@@ -6,7 +6,7 @@ use utoipa::{IntoParams, OpenApi, ToSchema};
 use uuid::Uuid;
 
 use crate::coordinator::WorkerList;
-use crate::documents::ApiKey;
+use crate::documents::{ApiKey, ServerProblems};
 use crate::event::{Event, EventType};
 use crate::health;
 use crate::problem::Problem;
@@ -408,7 +408,7 @@ pub fn cancel_task() {}
 )]
 pub fn retry_task() {}
 
-/// Cancel the tasks that match a filter, up to 10,000 a call. Try `dry_run` first.
+/// Cancel the tasks that match a filter, up to 10,000 a call. Try dry_run first.
 #[utoipa::path(
     post, path = paths::TASKS_CANCEL, operation_id = "cancelTasks", tag = "tasks",
     request_body = BulkRequest,
@@ -421,7 +421,7 @@ pub fn retry_task() {}
 )]
 pub fn cancel_tasks() {}
 
-/// Run the FAILED or CANCELLED tasks that match a filter again, up to 10,000 a call. Try `dry_run` first.
+/// Run the FAILED or CANCELLED tasks that match a filter again, up to 10,000 a call. Try dry_run first.
 #[utoipa::path(
     post, path = paths::TASKS_RETRY, operation_id = "retryTasks", tag = "tasks",
     request_body = BulkRequest,
@@ -439,6 +439,9 @@ pub fn retry_tasks() {}
 /// Each event has the event's number as its `id`; a client that comes back with `Last-Event-ID` (or `after`) has missed nothing that
 /// is still kept. When what it missed is no longer kept, the first event is `log.truncated`. A comment comes every 15 s;
 /// a client that does not keep up is cut off, and resumes.
+///
+/// The answer has no end, and Swagger UI shows an answer when it has ended: it loads for ever here. Open [/v1/events](/v1/events) in
+/// a tab of its own, or use `curl -N`, or an `EventSource`.
 #[utoipa::path(
     get, path = paths::EVENTS, operation_id = "streamEvents", tag = "events",
     params(EventFilter, ("Last-Event-ID" = Option<i64>, Header, minimum = 0, description = "The last event the client has seen")),
@@ -488,7 +491,7 @@ pub fn list_workers() {}
 )]
 pub fn drain_worker() {}
 
-/// Set the number of workers, where this host can: in `up` it adds and drains workers at once.
+/// Set the number of workers, where this host can: in "up" it adds and drains workers at once.
 #[utoipa::path(
     post, path = paths::WORKERS_SCALE, operation_id = "scaleWorkers", tag = "fleet",
     request_body = ScaleRequest,
@@ -510,6 +513,6 @@ pub fn scale_workers() {}
         stream_events, get_stats, list_workers, drain_worker, scale_workers, health::livez, health::readyz
     ),
     components(schemas(Event, EventType, TaskStatus)),
-    modifiers(&ApiKey),
+    modifiers(&ApiKey, &ServerProblems),
 )]
 pub struct GatewayApi;

@@ -2,6 +2,9 @@
 //! a [`worker`] answers. Each is a module of types, paths (written once: the document, the router and the client use the
 //! same constants), documented operations, and where processes call one another, a client.
 //!
+//! Public requests refuse fields they do not know: a misspelt one must not be lost. Messages between processes ignore them, so that
+//! processes of neighbouring versions understand one another.
+//!
 //! The documents under `openapi/v1/` are generated from these modules ([`documents`]); a test says when they are stale.
 
 pub mod bounds;

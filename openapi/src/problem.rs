@@ -216,6 +216,16 @@ impl std::fmt::Display for FieldError {
 
 /// A problem document, `application/problem+json` (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "type": "https://taskmaster.dev/problems/validation_failed",
+    "title": "A value is not allowed",
+    "status": 422,
+    "detail": "/http/url: must be an absolute http or https URL",
+    "instance": "/v1/tasks",
+    "code": "validation_failed",
+    "request_id": "01890a5d-ac96-774b-bcce-b302099a8057",
+    "errors": [{"pointer": "/http/url", "detail": "must be an absolute http or https URL"}],
+}))]
 pub struct Problem {
     /// The kind of problem, an absolute URI.
     #[serde(rename = "type")]

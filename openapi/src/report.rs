@@ -9,7 +9,6 @@ use crate::task::{TaskError, TaskResult};
 /// One claim of one task: the fence. Every claim of a task has a higher number than the ones before; a report that names an
 /// older one changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct TaskClaim {
     pub task_id: Uuid,
     /// The claim number.
@@ -35,7 +34,6 @@ pub enum ReportStatus {
 
 /// One item of a status report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct StatusReport {
     pub task_id: Uuid,
     /// The claim number of the submission.

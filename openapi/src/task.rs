@@ -206,7 +206,7 @@ pub struct NewTask {
 
 /// What an attempt gave back: of a command, its exit and output; of an HTTP request, the answer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct TaskResult {
     /// The command's exit status.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -293,7 +293,6 @@ pub enum ErrorCode {
 
 /// Why an attempt failed, for programs and for people.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct TaskError {
     pub code: ErrorCode,
     #[schema(max_length = 1000, example = "the command ended with exit status 1")]
@@ -302,6 +301,26 @@ pub struct TaskError {
 
 /// A task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "id": "01890a5d-ac96-774b-bcce-b302099a8057",
+    "status": "COMPLETE",
+    "command": "echo hello",
+    "queue": "default",
+    "priority": 0,
+    "attempt": 1,
+    "max_attempts": 3,
+    "retry": {"initial_seconds": 1.0, "multiplier": 2.0, "max_seconds": 3600.0, "jitter": 0.2},
+    "timeout_seconds": 300,
+    "tags": ["demo"],
+    "worker_id": "01890a5d-3c1f-7d60-8f5e-2f1b6a9c0d4e",
+    "created_at": "2026-01-31T12:00:00.000000Z",
+    "scheduled_at": "2026-01-31T12:00:00.000000Z",
+    "run_at": "2026-01-31T12:00:00.000000Z",
+    "picked_at": "2026-01-31T12:00:00.002000Z",
+    "started_at": "2026-01-31T12:00:00.005000Z",
+    "completed_at": "2026-01-31T12:00:00.009000Z",
+    "result": {"exit_code": 0, "stdout": "hello\n", "stderr": ""},
+}))]
 pub struct Task {
     /// A UUIDv7: ids sort by creation.
     pub id: Uuid,
@@ -364,6 +383,16 @@ pub struct Task {
 
 /// One attempt of a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "attempt": 1,
+    "status": "FAILED",
+    "worker_id": "01890a5d-3c1f-7d60-8f5e-2f1b6a9c0d4e",
+    "picked_at": "2026-01-31T12:00:00.002000Z",
+    "started_at": "2026-01-31T12:00:00.005000Z",
+    "ended_at": "2026-01-31T12:00:00.009000Z",
+    "result": {"exit_code": 1, "stdout": "", "stderr": "no such file\n"},
+    "error": {"code": "exit_status", "message": "the command ended with exit status 1"},
+}))]
 pub struct Attempt {
     /// 1 for the first.
     #[schema(minimum = 1)]
