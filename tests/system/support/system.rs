@@ -150,7 +150,7 @@ impl System {
     }
 
     /// Starts one more worker, and waits until it listens: with the arguments of all workers and these. Gives back its id.
-    /// It turns to the coordinators, each worker to another one first; to the gateway when there is none.
+    /// It turns to the coordinators, each worker to another one first, and to the gateway when none of them answers.
     pub async fn add_worker(&mut self, args: &[&str]) -> String {
         self.start_worker(&[&["--allow-commands"], args].concat()).await
     }
@@ -162,12 +162,10 @@ impl System {
 
     async fn start_worker(&mut self, args: &[&str]) -> String {
         let number = self.workers.len();
-        let mut urls = match self.coordinator_urls.is_empty() {
-            true => vec![self.api.url.clone()],
-            false => self.coordinator_urls.clone(),
-        };
-        let turn = number % urls.len();
+        let mut urls = self.coordinator_urls.clone();
+        let turn = number % urls.len().max(1);
         urls.rotate_left(turn);
+        urls.push(self.api.url.clone());
         let urls = urls.join(",");
         let fixed = ["worker", "--join-token", JOIN_TOKEN, "--allow-targets", "loopback", "--coordinator-url", &urls];
         let args = joined(&fixed, &self.builder.worker_args, args);
