@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use taskmaster_openapi::client::WorkerClient;
 use taskmaster_openapi::report::TaskClaim;
 use taskmaster_service::{Health, Shutdown};
 use taskmaster_store::claim::ClaimedTask;
-use taskmaster_store::fleet::Coordinator as Peer;
+use taskmaster_store::fleet::{COORDINATOR_LEASE_SECONDS, Coordinator as Peer};
 use taskmaster_store::{Store, StoreError};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
@@ -25,6 +25,9 @@ pub(crate) struct Parcel {
     pub task: ClaimedTask,
     pub claimed_at: Instant,
 }
+
+/// How long a sign of life counts.
+const LEASE: Duration = Duration::from_millis((COORDINATOR_LEASE_SECONDS * 1000.0) as u64);
 
 /// The name under which readiness speaks of the database.
 pub(crate) const DATABASE: &str = "database";
@@ -61,6 +64,10 @@ pub(crate) struct Shared {
     finished_claims: Vec<i64>,
     /// The live coordinators, as of the last sign of life.
     pub peers: Vec<Peer>,
+    /// Until then others take this coordinator for alive; none before its first sign of life.
+    alive_until: Option<Instant>,
+    /// Claims that are to go back, and could not yet.
+    owed: Vec<TaskClaim>,
 }
 
 /// The way to one worker.
@@ -122,13 +129,14 @@ impl Coordinator {
         self.room.notify_one();
     }
 
-    /// Gives claims back to the database; what cannot be given back now is found by a sweep.
+    /// Gives claims back to the database; what cannot be given back now is with a sweep.
     pub async fn hand_back(&self, worker_id: &str, claims: Vec<TaskClaim>) {
         if claims.is_empty() {
             return;
         }
         if let Err(error) = self.noted(self.store.hand_back(&claims).await) {
             tracing::warn!(%error, worker_id, tasks = claims.len(), "tasks wait for a sweep to be handed back");
+            self.shared().owed.extend(&claims);
         }
         self.settled(worker_id, &claims, false);
     }
@@ -143,6 +151,27 @@ impl Coordinator {
 }
 
 impl Shared {
+    /// A sign of life that was given at `given` counts for a lease.
+    pub fn sign_of_life(&mut self, given: Instant, peers: Vec<Peer>) {
+        self.alive_until = given.checked_add(LEASE);
+        self.peers = peers;
+    }
+
+    /// Whether nobody can take this coordinator for dead.
+    pub fn is_alive(&self, now: Instant) -> bool {
+        self.alive_until.is_some_and(|until| now < until)
+    }
+
+    /// Claims that are to go back, and could not yet.
+    pub fn owed(&self) -> Vec<TaskClaim> {
+        self.owed.clone()
+    }
+
+    /// These have gone back.
+    pub fn paid(&mut self, count: usize) {
+        self.owed.drain(..count.min(self.owed.len()));
+    }
+
     /// Claims of ours went out.
     pub fn count_up(&mut self, claim: i64, tasks: usize) {
         *self.claims.entry(claim).or_default() += tasks;

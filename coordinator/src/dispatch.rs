@@ -17,6 +17,8 @@ use crate::coordinator::{Coordinator, Parcel};
 
 /// A worker whose port refuses connections so often in a row is given up.
 const REFUSALS_MAX: u32 = 3;
+/// A worker that has not answered for so long, nor named the tasks in a heartbeat, is taken not to have them.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
 /// Pauses between tries to reach a worker.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -66,11 +68,32 @@ pub(crate) async fn run(
 }
 
 /// Sends tasks until the worker has answered, or is given up.
-async fn deliver(coordinator: &Coordinator, worker_id: &str, parcels: Vec<Parcel>) {
+async fn deliver(coordinator: &Coordinator, worker_id: &str, mut parcels: Vec<Parcel>) {
     let mut pause = Pause::new(PAUSE_FIRST, PAUSE_MAX);
+    let began = Instant::now();
     let mut refusals = 0;
     loop {
+        // What a heartbeat or a report has named meanwhile arrived, and only the answer was lost.
+        parcels.retain(|parcel| coordinator.shared().fleet.is_on_its_way(worker_id, &parcel.claim()));
+        if parcels.is_empty() {
+            return;
+        }
         let Some((address, secret)) = address_of(coordinator, worker_id) else { return };
+        let claims = || parcels.iter().map(Parcel::claim).collect();
+        // Others take this coordinator for dead, and may have given the tasks to somebody else.
+        if !coordinator.shared().is_alive(Instant::now()) {
+            tracing::warn!(
+                worker_id,
+                tasks = parcels.len(),
+                "tasks are not pushed: the coordinator's own lease is over"
+            );
+            return coordinator.hand_back(worker_id, claims()).await;
+        }
+        if began.elapsed() > ANSWERS_WITHIN {
+            tracing::warn!(worker_id, tasks = parcels.len(), "a worker takes no tasks: they go to others");
+            coordinator.shared().fleet.close(worker_id);
+            return coordinator.hand_back(worker_id, claims()).await;
+        }
         let now = Instant::now();
         let tasks = parcels.iter().map(|parcel| parcel.submitted(now)).collect();
         let request = SubmitTaskRequest { worker_id: worker_id.to_owned(), tasks };
@@ -79,16 +102,15 @@ async fn deliver(coordinator: &Coordinator, worker_id: &str, parcels: Vec<Parcel
             Err(ClientError::Connect { reason, .. }) => {
                 refusals += 1;
                 if refusals >= REFUSALS_MAX {
-                    let claims = parcels.iter().map(Parcel::claim).collect();
                     // Nothing was sent: no attempt was made.
-                    coordinator.hand_back(worker_id, claims).await;
+                    coordinator.hand_back(worker_id, claims()).await;
                     return coordinator.give_up(worker_id, &reason).await;
                 }
             }
             Err(error) if error.status().is_some_and(|status| status.is_client_error()) => {
                 tracing::warn!(%error, worker_id, "a worker refused its tasks");
                 coordinator.shared().fleet.close(worker_id);
-                return coordinator.hand_back(worker_id, parcels.iter().map(Parcel::claim).collect()).await;
+                return coordinator.hand_back(worker_id, claims()).await;
             }
             // It may have taken them. Sending them again is harmless: it knows the claims it has.
             Err(error) => tracing::warn!(%error, worker_id, "a worker does not answer"),
@@ -110,6 +132,7 @@ async fn delivered(coordinator: &Coordinator, worker_id: &str, parcels: &[Parcel
         .filter(|r| matches!(r.code, SubmitCode::Accepted | SubmitCode::AlreadyHeld))
         .map(|r| TaskClaim { task_id: r.task_id, claim: r.claim })
         .collect();
+    coordinator.shared().fleet.take(worker_id, &taken, Instant::now());
     let back: Vec<TaskClaim> = parcels.iter().map(Parcel::claim).filter(|claim| !taken.contains(claim)).collect();
     if !back.is_empty() {
         // It has less room than was thought: nothing more until it says again what it has.

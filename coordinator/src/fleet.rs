@@ -1,7 +1,7 @@
 //! The workers at home with this coordinator: what each can do, what it holds, what room it has, and whose turn it is.
 //! Takes `now` and returns values: no clock, no network, no database.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use taskmaster_openapi::coordinator::Abilities;
@@ -22,11 +22,19 @@ pub struct Member {
     slots: usize,
     /// What it said it would hold at most.
     capacity: usize,
-    /// What it was given and has not ended, and when it was given.
-    outstanding: HashMap<TaskClaim, Instant>,
+    /// What it was given and has not ended.
+    outstanding: HashMap<TaskClaim, Given>,
     rate: Rate,
     /// It gets nothing (draining, moving to another home, not answering).
     closed: bool,
+}
+
+/// A task that a worker was given.
+#[derive(Debug, Clone, Copy)]
+struct Given {
+    at: Instant,
+    /// The worker said that it has it. Until then it is on its way, and its dispatcher's to see to.
+    taken: bool,
 }
 
 /// What a heartbeat says of a worker.
@@ -96,7 +104,7 @@ impl Fleet {
         self.members.keys().cloned().collect()
     }
 
-    /// A heartbeat: the worker is here, or is here again. What it holds and was not given here counts as given now.
+    /// A heartbeat: the worker is here, or is here again. What it holds it has taken; what was not given here counts as given now.
     pub fn sign(&mut self, worker_id: &str, sign: Sign, now: Instant) {
         let member = self.members.entry(worker_id.to_owned()).or_insert_with(|| Member {
             address: String::new(),
@@ -110,7 +118,7 @@ impl Fleet {
         });
         member.capacity = sign.room + sign.held.len();
         for claim in sign.held {
-            member.outstanding.entry(claim).or_insert(now);
+            member.outstanding.entry(claim).or_insert(Given { at: now, taken: true }).taken = true;
         }
         member.address = sign.address;
         member.push_secret = sign.push_secret;
@@ -134,9 +142,22 @@ impl Fleet {
     /// The worker was given a task.
     pub fn give(&mut self, worker_id: &str, claim: TaskClaim, now: Instant) {
         if let Some(member) = self.members.get_mut(worker_id) {
-            member.outstanding.insert(claim, now);
+            member.outstanding.insert(claim, Given { at: now, taken: false });
         }
         self.last = Some(worker_id.to_owned());
+    }
+
+    /// The worker said that it has taken these.
+    pub fn take(&mut self, worker_id: &str, claims: &HashSet<TaskClaim>, now: Instant) {
+        let Some(member) = self.members.get_mut(worker_id) else { return };
+        for (_, given) in member.outstanding.iter_mut().filter(|(claim, _)| claims.contains(claim)) {
+            *given = Given { at: now, taken: true };
+        }
+    }
+
+    /// Whether the worker was given this, and has neither taken nor ended it, as far as is known.
+    pub fn is_on_its_way(&self, worker_id: &str, claim: &TaskClaim) -> bool {
+        self.members.get(worker_id).and_then(|member| member.outstanding.get(claim)).is_some_and(|given| !given.taken)
     }
 
     /// The worker does not hold these any more; `worked` when it ran them. Gives back which it had.
@@ -149,19 +170,13 @@ impl Fleet {
         had
     }
 
-    /// What the worker holds and was not given here, and what it was given before `given_before` and does not hold.
-    pub fn compare(
-        &self,
-        worker_id: &str,
-        held: &[TaskClaim],
-        given_before: Instant,
-    ) -> (Vec<TaskClaim>, Vec<TaskClaim>) {
-        let Some(member) = self.members.get(worker_id) else { return (held.to_vec(), Vec::new()) };
-        let strange = held.iter().filter(|c| !member.outstanding.contains_key(c)).copied().collect();
-        let holds: std::collections::HashSet<&TaskClaim> = held.iter().collect();
+    /// What the worker took before `taken_before` and does not hold.
+    pub fn missing(&self, worker_id: &str, held: &[TaskClaim], taken_before: Instant) -> Vec<TaskClaim> {
+        let Some(member) = self.members.get(worker_id) else { return Vec::new() };
+        let holds: HashSet<&TaskClaim> = held.iter().collect();
         let missing =
-            member.outstanding.iter().filter(|(claim, given)| **given < given_before && !holds.contains(claim));
-        (strange, missing.map(|(claim, _)| *claim).collect())
+            |(claim, given): &(&TaskClaim, &Given)| given.taken && given.at < taken_before && !holds.contains(claim);
+        member.outstanding.iter().filter(missing).map(|(claim, _)| *claim).collect()
     }
 
     /// Workers by what they can run; those that can run none of the lanes are left out.
@@ -283,15 +298,30 @@ mod tests {
     }
 
     #[test]
-    fn what_a_worker_holds_is_compared_with_what_it_was_given() {
+    fn what_a_worker_took_and_does_not_hold_is_missing_and_what_is_on_its_way_is_not() {
+        let now = Instant::now();
+        let (mut fleet, _) = fleet(&[5], now);
+        for number in 1..=4 {
+            fleet.give("w00", claim(number), now);
+        }
+        fleet.take("w00", &HashSet::from([claim(1), claim(2)]), now);
+        let later = now + Duration::from_secs(10);
+        fleet.take("w00", &HashSet::from([claim(3)]), later);
+        assert_eq!(fleet.missing("w00", &[claim(1), claim(9)], later), [claim(2)]);
+        assert!(fleet.is_on_its_way("w00", &claim(4)) && !fleet.is_on_its_way("w00", &claim(3)));
+    }
+
+    #[test]
+    fn what_a_heartbeat_names_has_been_taken() {
         let now = Instant::now();
         let (mut fleet, _) = fleet(&[5], now);
         fleet.give("w00", claim(1), now);
-        fleet.give("w00", claim(2), now);
-        let later = now + Duration::from_secs(10);
-        fleet.give("w00", claim(3), later);
-        let (strange, missing) = fleet.compare("w00", &[claim(1), claim(9)], later);
-        assert_eq!((strange, missing), (vec![claim(9)], vec![claim(2)]));
+        fleet.sign("w00", Sign { held: vec![claim(1), claim(2)], ..sign(5, abilities(true, &[])) }, now);
+        assert!(!fleet.is_on_its_way("w00", &claim(1)));
+        let later = now + Duration::from_secs(1);
+        let mut missing = fleet.missing("w00", &[], later);
+        missing.sort_unstable_by_key(|claim| claim.claim);
+        assert_eq!(missing, [claim(1), claim(2)]);
     }
 
     proptest! {

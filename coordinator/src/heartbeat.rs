@@ -85,6 +85,10 @@ pub(crate) async fn handle(
     let unavailable =
         || Problem::new(Code::DatabaseUnavailable, "The heartbeat does not count: the database is not available.");
     let answer = beats.submit(beat).await.ok().flatten().ok_or_else(unavailable)?;
+    if !answer.known {
+        // New, or given up since its last heartbeat: what it was given then went to others.
+        coordinator.shared().remove(&worker_id);
+    }
     let stop = compare(coordinator, &worker_id, &heartbeat.held).await?;
     let home = settle_in(coordinator, &worker_id, heartbeat, answer.drain_requested);
     let coordinators = coordinator.shared().peers.iter().map(|peer| peer.address.clone()).collect();
@@ -100,21 +104,21 @@ pub(crate) async fn handle(
     })
 }
 
-/// What of its tasks the worker is to stop. What it was given and does not have goes to others.
+/// What of its tasks the worker is to stop. What it took and does not have goes to others.
 async fn compare(
     coordinator: &Arc<Coordinator>,
     worker_id: &str,
     held: &[TaskClaim],
 ) -> Result<Vec<TaskClaim>, Problem> {
     let arrived_by = Instant::now().checked_sub(ARRIVES_WITHIN).unwrap_or_else(Instant::now);
-    let (strange, missing) = coordinator.shared().fleet.compare(worker_id, held, arrived_by);
+    let missing = coordinator.shared().fleet.missing(worker_id, held, arrived_by);
     if !missing.is_empty() {
         tracing::warn!(worker_id, tasks = missing.len(), "a worker lost tasks");
         coordinator.noted(coordinator.store.lose(&missing).await)?;
         coordinator.settled(worker_id, &missing, false);
     }
-    // What was given here is right, unless its cancel was asked for: then the worker is told directly.
-    Ok(coordinator.noted(coordinator.store.to_stop(worker_id, &strange).await)?)
+    // Also of what was given here: anybody may have taken it back meanwhile.
+    Ok(coordinator.noted(coordinator.store.to_stop(worker_id, held).await)?)
 }
 
 /// Makes the worker at home here, or sends it to a coordinator that has fewer.

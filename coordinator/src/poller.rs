@@ -3,7 +3,7 @@
 //! The poller knows which bands (a lane and a priority) may have something due, because a notification named them, a timer that a look
 //! ahead has set went off, or a rescan found them. It claims from those only, and only as much as there is room for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,10 @@ const RESCAN: TimeDelta = TimeDelta::seconds(30);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Notifications that may wait for the poller; the connection is not read further before.
 const NOTIFICATIONS_MAX: usize = 1_000;
+/// A claim that was not answered is made within this time, or never: no statement lives longer.
+const UNHEARD: Duration = Duration::from_secs(35);
+/// Claims that were heard of are remembered for longer than those that were not are looked for (see the store).
+const HEARD_KEPT: Duration = Duration::from_secs(180);
 /// Between tries while the database is not available.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -52,6 +56,10 @@ pub(crate) struct Poller {
     lanes: Vec<Lane>,
     bands: HashMap<Band, Watch>,
     next_poll: Instant,
+    /// The numbers of the newest claims that were heard of, and when.
+    heard: VecDeque<(Instant, i64)>,
+    /// A claim was not answered: until then it may turn out to have been made.
+    unheard_until: Option<Instant>,
 }
 
 /// What made the poller wake up.
@@ -64,7 +72,14 @@ enum Wake {
 
 impl Poller {
     pub fn new(coordinator: Arc<Coordinator>) -> Self {
-        Self { coordinator, lanes: Vec::new(), bands: HashMap::new(), next_poll: Instant::now() }
+        Self {
+            coordinator,
+            lanes: Vec::new(),
+            bands: HashMap::new(),
+            next_poll: Instant::now(),
+            heard: VecDeque::new(),
+            unheard_until: None,
+        }
     }
 
     /// Polls until the stop is requested.
@@ -147,6 +162,7 @@ impl Poller {
     /// The poll: looks at every band there is, from further down than the marks say.
     async fn rescan(&mut self) -> Result<(), StoreError> {
         self.next_poll = Instant::now() + self.coordinator.config.poll_seconds;
+        self.give_back_unheard().await?;
         self.lanes = self.coordinator.noted(self.coordinator.store.lanes().await)?;
         let before = std::mem::take(&mut self.bands);
         for band in self.coordinator.store.bands().await? {
@@ -184,7 +200,9 @@ impl Poller {
 
     async fn claim(&mut self, bands: &[BandFrom], seats: Vec<String>) -> Result<bool, StoreError> {
         let horizon_ms = HORIZON.as_secs_f64() * 1000.0;
-        let claimed = self.coordinator.store.claim(self.coordinator.id, bands, &seats, horizon_ms).await?;
+        let claimed = self.coordinator.store.claim(self.coordinator.id, bands, &seats, horizon_ms).await;
+        self.note_claim(&claimed);
+        let claimed = claimed?;
         let exhausted = claimed.tasks.len() < seats.len();
         self.raise_marks(&claimed);
         self.send(claimed, &seats);
@@ -192,6 +210,32 @@ impl Poller {
             self.look_ahead(bands).await?;
         }
         Ok(!exhausted)
+    }
+
+    fn note_claim(&mut self, claimed: &Result<Claimed, StoreError>) {
+        let now = Instant::now();
+        match claimed {
+            Ok(claimed) => self.heard.extend(claimed.tasks.first().map(|task| (now, task.claim))),
+            Err(_) => self.unheard_until = now.checked_add(UNHEARD),
+        }
+        while self.heard.front().is_some_and(|(at, _)| at.elapsed() > HEARD_KEPT) {
+            self.heard.pop_front();
+        }
+    }
+
+    /// Gives back what was claimed here and never heard of, because the answer was lost. Nothing is being claimed meanwhile.
+    async fn give_back_unheard(&mut self) -> Result<(), StoreError> {
+        let Some(until) = self.unheard_until else { return Ok(()) };
+        let heard: Vec<i64> = self.heard.iter().map(|(_, claim)| *claim).collect();
+        let back = self.coordinator.store.hand_back_unheard(self.coordinator.id, &heard).await?;
+        if back > 0 {
+            tracing::warn!(tasks = back, "gave back tasks whose claim was not answered");
+        }
+        if Instant::now() >= until {
+            self.unheard_until = None;
+        }
+        self.next_poll = self.next_poll.min(Instant::now() + LOOK_AGAIN);
+        Ok(())
     }
 
     /// Above what was claimed in a band, nothing is passed over; below, nothing is left, late commits aside.

@@ -53,8 +53,12 @@ impl Sweeper {
     async fn sweep(&mut self) -> Result<(), StoreError> {
         let coordinator = &self.coordinator;
         let store = &coordinator.store;
+        let given = Instant::now();
         let peers = store.coordinator_alive(coordinator.id, &coordinator.address).await?;
-        coordinator.shared().peers = peers;
+        coordinator.shared().sign_of_life(given, peers);
+        let owed = coordinator.shared().owed();
+        store.hand_back(&owed).await?;
+        coordinator.shared().paid(owed.len());
         let finished = coordinator.shared().take_finished_claims();
         if !finished.is_empty() {
             store.forget_claims(&finished).await?;

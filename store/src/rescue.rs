@@ -84,6 +84,27 @@ impl Store {
         self.move_on(claims, Happening::HandedBack, None).await
     }
 
+    /// Takes back what a coordinator claimed in the last two minutes without hearing of it: every unstarted claim of its but those
+    /// with these numbers.
+    ///
+    /// # Errors
+    /// When the database is not available.
+    pub async fn hand_back_unheard(&self, coordinator_id: Uuid, heard: &[i64]) -> Result<usize, StoreError> {
+        let rows: Vec<(Uuid, i64)> = sqlx::query_as(
+            "select t.id, t.claim
+               from claims c cross join lateral unnest(c.task_ids) as x(id)
+                    join tasks t on t.id = x.id and t.claim = c.id and t.status = 1
+              where c.coordinator_id = $1 and c.claimed_at > now() - interval '2 minutes' and c.id <> all($2) limit $3",
+        )
+        .bind(coordinator_id)
+        .bind(heard)
+        .bind(RESCUED_MAX)
+        .fetch_all(&self.pool)
+        .await?;
+        let claims: Vec<TaskClaim> = rows.into_iter().map(|(task_id, claim)| TaskClaim { task_id, claim }).collect();
+        self.hand_back(&claims).await
+    }
+
     /// Takes back claims of a worker that is there, and no longer holds them.
     ///
     /// # Errors
