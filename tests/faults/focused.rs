@@ -1,0 +1,271 @@
+//! One fault at a time: what it does to the tasks that it hits, and how long that takes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use taskmaster_openapi::task::{ErrorCode, TaskStatus};
+use uuid::Uuid;
+
+use super::checker::assert_whole;
+use super::history::{Answer, Execution, Spec};
+use super::load::{Book, Clients, Pace};
+use super::proxy::Flows;
+use super::support::until;
+use super::target::Deed;
+use super::world::{END, Plan, World};
+
+impl World {
+    fn book(&self) -> Arc<Book> {
+        Book::new(self.gateways.iter().map(|part| part.reached.url()).collect())
+    }
+
+    /// Creates one task, which is accepted.
+    async fn create(&self, book: &Book, deed: Deed, spec: Spec) -> Uuid {
+        let document = self.targets.task(deed, &spec);
+        let [id] = book.create(0, vec![(spec, document)]).await.try_into().expect("accepted");
+        id
+    }
+
+    /// Waits until a task has begun to run so many times.
+    async fn runs(&self, task: Uuid, count: usize) -> Vec<Execution> {
+        let runs = async || Some(self.targets.of(task)).filter(|runs| runs.len() >= count);
+        until(&format!("{count} runs of a task"), runs).await
+    }
+
+    /// Starts workers that have ended by themselves again.
+    async fn tend(&mut self) {
+        for worker in &mut self.workers {
+            if !worker.runs() {
+                worker.kill9();
+                worker.start().await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_stopped_worker_held_runs_elsewhere_and_its_late_reports_change_nothing() {
+    let mut world = World::start(Plan { workers: 1, ..Plan::default() }).await;
+    let book = world.book();
+    // One that ends while the worker is stopped, and one that the worker still runs when it goes on.
+    let over = world.create(&book, Deed::Http { ms: 1_500 }, Spec::default()).await;
+    let running = world.create(&book, Deed::Http { ms: 12_000 }, Spec::default()).await;
+    for task in [over, running] {
+        world.runs(task, 1).await;
+        world.api(0).wait_until(task, TaskStatus::Started).await;
+    }
+    world.workers[0].pause();
+    let stopped = world.workers[0].id.clone();
+    let other = world.add_worker().await;
+    for task in [over, running] {
+        world.runs(task, 2).await;
+    }
+    let recorded = world.api(0).ended(over).await;
+    assert_eq!(recorded.status, TaskStatus::Complete);
+    assert_eq!(recorded.worker_id.as_ref(), Some(&world.workers[other].id));
+
+    world.workers[0].resume();
+    let broken_off = async || world.targets.of(running)[0].ended;
+    until("the stopped worker's run is broken off", broken_off).await;
+    assert!(!world.targets.of(running)[0].succeeded, "it did not go on to its end");
+    let ended = world.api(0).ended(running).await;
+    assert_eq!((ended.status, ended.attempt), (TaskStatus::Complete, 1), "a lost worker uses up no attempt");
+    assert_ne!(ended.worker_id.as_ref(), Some(&stopped));
+    world.ready().await;
+    assert_eq!(world.api(0).get(over).await, recorded, "the late report of its end changed nothing");
+    let mut history = book.take();
+    world.finish(&mut history, END).await;
+    assert_whole(&history);
+}
+
+#[tokio::test]
+async fn what_a_killed_worker_held_runs_elsewhere_within_two_seconds() {
+    let mut world = World::start(Plan { heartbeat_seconds: 5.0, ..Plan::default() }).await;
+    let book = world.book();
+    let task = world.create(&book, Deed::Http { ms: 3_000 }, Spec::default()).await;
+    world.runs(task, 1).await;
+    let holder = world.api(0).wait_until(task, TaskStatus::Started).await.worker_id.unwrap();
+    let number = world.workers.iter().position(|worker| worker.id == holder).unwrap();
+    let began = Instant::now();
+    world.workers[number].kill9();
+    world.runs(task, 2).await;
+    let took = began.elapsed();
+    assert!(took <= Duration::from_secs(2), "{took:?}");
+    let mut history = book.take();
+    world.finish(&mut history, END).await;
+    assert_whole(&history);
+}
+
+#[tokio::test]
+async fn dispatch_goes_on_without_a_gap_of_two_seconds_when_one_of_two_coordinators_is_killed() {
+    let mut world = World::start(Plan { coordinators: 2, workers: 4, heartbeat_seconds: 5.0, ..Plan::default() }).await;
+    let book = world.book();
+    let stream = async |seconds: u64| {
+        let end = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < end {
+            world.create(&book, Deed::Http { ms: 0 }, Spec::default()).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    stream(2).await;
+    let killed = Instant::now();
+    world.coordinators[0].kill9();
+    let stream = async |seconds: u64| {
+        while killed.elapsed() < Duration::from_secs(seconds) {
+            world.create(&book, Deed::Http { ms: 0 }, Spec::default()).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    stream(6).await;
+    let mut began: Vec<f64> = world.targets.executions().iter().map(|run| run.began.monotonic).collect();
+    began.sort_by(f64::total_cmp);
+    let gap = began.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+    assert!(gap <= 2.0, "nothing began for {gap:.3} s");
+    let mut history = book.take();
+    world.finish(&mut history, END).await;
+    assert_whole(&history);
+}
+
+const SMALL: Pace = Pace { clients: 4, pause_ms: 200, batch_max: 8, commands: 15 };
+
+#[tokio::test]
+async fn the_database_killed_under_load_costs_no_accepted_task() {
+    let mut world = World::start(Plan { gateways: 2, own_cluster: true, ..Plan::default() }).await;
+    let book = world.book();
+    let clients = Clients::start(&book, &world.targets, SMALL, 1);
+    until("tasks are accepted", async || (book.accepted() >= 100).then_some(())).await;
+    world.kill_database();
+    let before = book.accepted();
+    // Long enough for every part to notice, and for heartbeats to fail.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    world.start_database().await;
+    until("tasks are accepted again", async || (book.accepted() >= before + 100).then_some(())).await;
+    let mut history = clients.stop().await;
+    world.finish(&mut history, END).await;
+    assert_whole(&history);
+    let unknown = history.requests.iter().filter(|request| request.answer == Answer::Unknown).count();
+    assert!(unknown > 0, "the fault hit no request");
+}
+
+#[tokio::test]
+async fn a_task_that_kills_its_worker_every_time_is_failed_and_everything_else_goes_on() {
+    let mut world = World::start(Plan { workers: 3, ..Plan::default() }).await;
+    let book = world.book();
+    let spec = Spec { poison: true, ..Spec::default() };
+    let poison = world.create(&book, Deed::Command { ms: 0 }, spec).await;
+    let api = world.api(0);
+    let task = until("the poison task ends", async || {
+        world.tend().await;
+        world.create(&book, Deed::Http { ms: 0 }, Spec::default()).await;
+        Some(api.get(poison).await).filter(|task| task.status.is_terminal())
+    })
+    .await;
+    assert_eq!(task.status, TaskStatus::Failed, "{task:?}");
+    assert_eq!(task.error.unwrap().code, ErrorCode::WorkerLost);
+    assert_eq!(world.targets.of(poison).len(), 5, "five workers, and no more");
+    let mut history = book.take();
+    world.finish(&mut history, END).await;
+    assert_whole(&history);
+    let others = history.rows.iter().filter(|row| row.id != poison);
+    assert!(others.clone().count() > 10);
+    assert!(others.clone().all(|row| row.status == TaskStatus::Complete), "{:?}", others.collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_creating_request_whose_answer_is_lost_stores_its_tasks_once_and_whole() {
+    let mut world = World::start(Plan::default()).await;
+    let book = world.book();
+    world.gateways[0].reached.set(Flows::LOST_ANSWERS);
+    for size in [1, 3, 1] {
+        let task = || (Spec::default(), world.targets.task(Deed::Http { ms: 0 }, &Spec::default()));
+        assert!(book.create(0, (0..size).map(|_| task()).collect()).await.is_empty());
+    }
+    world.gateways[0].reached.set(Flows::PASS);
+    let mut history = book.take();
+    assert!(history.requests.iter().all(|request| request.answer == Answer::Unknown));
+    world.finish(&mut history, END).await;
+    assert_whole(&history);
+    assert_eq!(history.rows.len(), 5, "each took effect");
+    assert_eq!(history.executions.len(), 5);
+}
+
+#[tokio::test]
+async fn tasks_whose_push_was_answered_in_vain_run_once() {
+    let mut world = World::start(Plan { workers: 1, ..Plan::default() }).await;
+    let book = world.book();
+    world.workers[0].reached.set(Flows::LOST_ANSWERS);
+    let mut tasks = Vec::new();
+    for _ in 0..5 {
+        tasks.push(world.create(&book, Deed::Http { ms: 300 }, Spec::default()).await);
+    }
+    for task in &tasks {
+        world.runs(*task, 1).await;
+    }
+    world.api(0).all_ended(&tasks).await;
+    world.workers[0].reached.set(Flows::PASS);
+    let mut history = book.take();
+    world.finish(&mut history, END).await;
+    assert_whole(&history);
+    assert_eq!(history.executions.len(), 5, "no push was run twice");
+}
+
+#[tokio::test]
+async fn reports_whose_answers_are_lost_are_recorded_once() {
+    let mut world = World::start(Plan { workers: 1, heartbeat_seconds: 5.0, ..Plan::default() }).await;
+    let book = world.book();
+    world.coordinators[0].reached.set(Flows::LOST_ANSWERS);
+    let mut tasks = Vec::new();
+    for fails in [0, 1, 3, 0, 1] {
+        let spec = Spec { fails, ..Spec::default() };
+        tasks.push(world.create(&book, Deed::Http { ms: 20 }, spec).await);
+    }
+    world.api(0).all_ended(&tasks).await;
+    world.coordinators[0].reached.set(Flows::PASS);
+    let mut history = book.take();
+    world.finish(&mut history, END).await;
+    assert_whole(&history);
+    assert_eq!(history.executions.len(), 1 + 2 + 3 + 1 + 2, "every attempt ran once");
+}
+
+/// Texts of statements of the store, which nothing else has.
+const CLAIM: &str = "from seated, number";
+const RECORD: &str = "gone as (\n    delete from tasks t using done";
+
+#[tokio::test]
+async fn tasks_whose_claim_was_answered_in_vain_run_within_seconds_and_once() {
+    let mut world = World::start(Plan { workers: 1, heartbeat_seconds: 5.0, ..Plan::default() }).await;
+    let book = world.book();
+    let database = |world: &World| world.coordinators[0].database.as_ref().unwrap().left_to_lose();
+    world.coordinators[0].database.as_ref().unwrap().lose_answers_of(CLAIM, 2);
+    let began = Instant::now();
+    let mut tasks = Vec::new();
+    for _ in 0..5 {
+        tasks.push(world.create(&book, Deed::Http { ms: 0 }, Spec::default()).await);
+    }
+    until("answers are lost", async || (database(&world) == 0).then_some(())).await;
+    world.api(0).all_ended(&tasks).await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let mut history = book.take();
+    world.finish(&mut history, END).await;
+    assert_whole(&history);
+    assert_eq!(history.executions.len(), 5);
+    assert!(history.rows.iter().any(|row| row.hand_backs > 0), "no claim was lost");
+}
+
+#[tokio::test]
+async fn outcomes_whose_recording_was_answered_in_vain_are_recorded_once() {
+    let mut world = World::start(Plan { workers: 1, heartbeat_seconds: 5.0, ..Plan::default() }).await;
+    let book = world.book();
+    world.coordinators[0].database.as_ref().unwrap().lose_answers_of(RECORD, 3);
+    let mut tasks = Vec::new();
+    for fails in [0, 1, 3, 0, 1] {
+        let spec = Spec { fails, ..Spec::default() };
+        tasks.push(world.create(&book, Deed::Http { ms: 50 }, spec).await);
+    }
+    world.api(0).all_ended(&tasks).await;
+    assert_eq!(world.coordinators[0].database.as_ref().unwrap().left_to_lose(), 0, "answers were lost");
+    let mut history = book.take();
+    world.finish(&mut history, END).await;
+    assert_whole(&history);
+    assert_eq!(history.executions.len(), 1 + 2 + 3 + 1 + 2, "every attempt ran once");
+}

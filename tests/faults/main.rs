@@ -1,0 +1,21 @@
+//! The fault suite: the real program as processes, broken in every way, and one checker over all that happened.
+//!
+//! In reading order: `history` (what happened, from three sides), `checker` (what must hold of it), `target` and `load` (what
+//! tasks do, and who creates them), `proxy` and `world` (processes, and the ways between them), `focused` (one fault at a time),
+//! `mixed` (all of them at once, under load).
+//!
+//! The long form: `TASKMASTER_FAULTS_SECONDS=1800 cargo test --release --test faults -- --nocapture mixed`; a run is repeated
+//! with the `TASKMASTER_FAULTS_SEED` that it printed, as far as real processes can be.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+mod checker;
+mod focused;
+mod history;
+mod load;
+mod mixed;
+mod proxy;
+#[path = "../system/support/mod.rs"]
+mod support;
+mod target;
+mod world;

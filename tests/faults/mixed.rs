@@ -1,0 +1,1 @@
+//! All faults at once, under load.
