@@ -21,7 +21,8 @@ async fn operations(api: &Api, task: Uuid, worker_id: &str) -> Vec<Operation> {
     let document: Value = api.fetch("/openapi/v1/gateway.json").await.expect(200);
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap().iter().filter(|(path, _)| path.starts_with("/v1/")) {
-        for method in item.as_object().unwrap().keys().filter(|key| !["parameters", "summary"].contains(&key.as_str())) {
+        for method in item.as_object().unwrap().keys().filter(|key| !["parameters", "summary"].contains(&key.as_str()))
+        {
             let body = match (method.as_str(), path.as_str()) {
                 ("post", "/v1/tasks") => Some(json!({"command": "echo never"})),
                 ("post", "/v1/tasks/batch") => Some(json!({"tasks": [{"command": "echo never"}]})),
@@ -164,20 +165,13 @@ async fn a_gateway_with_keys_serves_nobody_without_one_and_needs_no_other_check(
 
     let authorised = |key: &str| format!("Bearer {key}");
     let create = Operation { method: Method::POST, path: "/v1/tasks".into(), body: Some(json!({"command": "x"})) };
-    let created = api.send(
-        Method::POST,
-        "/v1/tasks",
-        Some(&json!({"command": "echo never", "delay_seconds": 3600})),
-        &[("authorization", &authorised(first))],
-    );
-    let kept: taskmaster_openapi::task::Task = created.await.expect(201);
+    let later = json!({"command": "echo never", "delay_seconds": 3600});
+    let key = [("authorization", &*authorised(first))];
+    let kept = api.send(Method::POST, "/v1/tasks", Some(&later), &key).await;
+    let kept: taskmaster_openapi::task::Task = kept.expect(201);
     let operations = operations(&api, kept.id, "nobody").await;
-    let (basic, cut, more, both) = (
-        format!("Basic {first}"),
-        authorised(&first[1..]),
-        authorised(&format!("{first}x")),
-        authorised(&keys),
-    );
+    let (basic, cut, more, both) =
+        (format!("Basic {first}"), authorised(&first[1..]), authorised(&format!("{first}x")), authorised(&keys));
     for operation in &operations {
         let wrong = ["", "Bearer", "Bearer ", "Bearer nonsense", first, &basic, &cut, &more, &both];
         let mut replies = vec![send(&api, operation, Some("application/json"), &[]).await];

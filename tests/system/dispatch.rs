@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use taskmaster_openapi::task::TaskStatus;
 use uuid::Uuid;
 
-use crate::support::{Answer, System, Target, until};
+use crate::support::{Answer, Gate, System, Target, until};
 
 /// How many of the tasks each worker ran.
 async fn shares(system: &System) -> BTreeMap<String, usize> {
@@ -141,21 +141,24 @@ async fn commands_that_no_worker_runs_hold_up_no_http_task() {
 
 #[tokio::test]
 async fn a_higher_priority_goes_first_and_equals_in_the_order_of_their_creation() {
-    let target = Target::quick().await;
-    let system = System::builder().workers(0).start().await;
-    let call = |name: String, priority: i64| json!({"http": {"method": "GET", "url": target.url(&format!("/{name}"))}, "priority": priority});
-    let mut tasks = Vec::new();
+    let gate = Gate::closed();
+    let first = gate.clone();
+    let target = Target::start(move |arrival| match arrival.path.as_str() {
+        "/first" => Answer::ok().behind(&first),
+        _ => Answer::ok(),
+    })
+    .await;
+    let system = System::builder().worker_args(&["--slots", "1"]).start().await;
+    let call = |name: &str, priority: i64| json!({"http": {"method": "GET", "url": target.url(&format!("/{name}"))}, "priority": priority});
+    system.api.create(call("first", 0)).await;
+    target.arrived(1).await;
     for n in 0..5 {
         for priority in [0, 9, 4] {
-            tasks.push(call(format!("{priority}/{n}"), priority));
+            system.api.create(call(&format!("{priority}/{n}"), priority)).await;
         }
     }
-    for task in &tasks {
-        system.api.create(task.clone()).await;
-    }
-    let mut system = system;
-    system.add_worker(&["--slots", "1"]).await;
-    let order: Vec<String> = target.arrived(15).await.into_iter().map(|arrival| arrival.path).collect();
+    gate.open();
+    let order: Vec<String> = target.arrived(16).await.into_iter().skip(1).map(|arrival| arrival.path).collect();
     let expected: Vec<String> = [9, 4, 0].iter().flat_map(|p| (0..5).map(move |n| format!("/{p}/{n}"))).collect();
     assert_eq!(order, expected);
 }

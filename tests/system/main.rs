@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod api_events;
 mod api_inputs;
+mod api_origin;
+mod api_readme;
 mod commands;
 mod dispatch;
 mod events;

@@ -35,7 +35,7 @@ pub use api::{Api, Events, Reply, SseEvent};
 pub use database::{Cluster, Database, shared_cluster};
 pub use process::{PATIENCE, Process, command_line, family_of, is_alive, signal};
 pub use system::{JOIN_TOKEN, System, SystemBuilder};
-pub use target::{Answer, Arrival, Target};
+pub use target::{Answer, Arrival, Gate, Target};
 pub use up::{Scratch, Up};
 
 /// Runs what must go on whatever a test does: the shared cluster, and targets.

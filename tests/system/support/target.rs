@@ -41,6 +41,7 @@ pub struct Answer {
     status: u16,
     delay: Duration,
     hang: bool,
+    gate: Option<Gate>,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
 }
@@ -51,12 +52,17 @@ impl Answer {
     }
 
     pub fn status(status: u16) -> Self {
-        Self { status, delay: Duration::ZERO, hang: false, headers: Vec::new(), body: b"ok".to_vec() }
+        Self { status, delay: Duration::ZERO, hang: false, gate: None, headers: Vec::new(), body: b"ok".to_vec() }
     }
 
     /// Never answers.
     pub fn hang() -> Self {
         Self { hang: true, ..Self::ok() }
+    }
+
+    /// Answers once the gate is open.
+    pub fn behind(self, gate: &Gate) -> Self {
+        Self { gate: Some(gate.clone()), ..self }
     }
 
     /// Answers after so long.
@@ -71,6 +77,20 @@ impl Answer {
 
     pub fn body(self, body: impl Into<Vec<u8>>) -> Self {
         Self { body: body.into(), ..self }
+    }
+}
+
+/// Holds answers back until it is opened.
+#[derive(Debug, Clone)]
+pub struct Gate(watch::Sender<bool>);
+
+impl Gate {
+    pub fn closed() -> Self {
+        Self(watch::Sender::new(false))
+    }
+
+    pub fn open(&self) {
+        self.0.send_replace(true);
     }
 }
 
@@ -202,6 +222,9 @@ async fn arrive(State(shared): State<Arc<Shared>>, request: Request) -> Response
     shared.count.send_modify(|count| *count += 1);
     if answer.hang {
         std::future::pending::<()>().await;
+    }
+    if let Some(gate) = answer.gate {
+        let _ = gate.0.subscribe().wait_for(|open| *open).await;
     }
     // Not before its time: the timer of tokio rounds up.
     tokio::time::sleep_until(tokio::time::Instant::from_std(at) + answer.delay).await;
