@@ -136,8 +136,8 @@ async fn a_task_whose_attempts_are_used_up_is_failed_and_a_manual_retry_complete
     assert_eq!(target.count(), 2);
 
     broken.store(false, std::sync::atomic::Ordering::Relaxed);
-    let again = system.api.retry(task.id).await;
-    assert_eq!((again.id, again.status), (task.id, TaskStatus::Queued));
+    // QUEUED when the answer was made, as a rule; a worker may have it already.
+    assert_eq!(system.api.retry(task.id).await.id, task.id);
     let task = system.api.ended(task.id).await;
     assert_eq!(task.status, TaskStatus::Complete, "{task:?}");
     assert_eq!(target.of(task.id).len(), 3);
