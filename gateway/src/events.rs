@@ -14,8 +14,8 @@ use bytes::Bytes;
 use futures::stream;
 use http::{HeaderMap, HeaderName, header};
 use taskmaster_openapi::event::EventType;
-use taskmaster_openapi::gateway::EventFilter;
-use taskmaster_openapi::{Code, Problem, limits};
+use taskmaster_openapi::gateway::{EventFilter, TaskFilter};
+use taskmaster_openapi::{Code, Problem};
 use taskmaster_service::extract::Query;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::feed::{Batch, Filter, PAGE_EVENTS, RETRY_HINT, truncated_frame};
+use crate::validate;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// A comment goes out this often, so that neither side takes a silent stream for a dead one.
@@ -82,13 +83,9 @@ fn filter(query: EventFilter) -> Result<Filter, Problem> {
         };
         types.split(',').map(parse).collect::<Result<Vec<_>, _>>()
     });
-    for (name, value, max) in [
-        ("queue", &query.queue, limits::QUEUE_NAME_CHARS_MAX),
-        ("worker_id", &query.worker_id, limits::WORKER_ID_CHARS_MAX),
-    ] {
-        if value.as_ref().is_some_and(|value| value.chars().count() > max) {
-            return Err(wrong(name, format!("must have at most {max} characters")));
-        }
+    let names = TaskFilter { queue: query.queue.clone(), worker_id: query.worker_id.clone(), ..TaskFilter::default() };
+    if let Some((name, detail)) = validate::wrong_filter(&names) {
+        return Err(wrong(name, detail));
     }
     Ok(Filter { types: types.transpose()?, queue: query.queue, task_id: query.task_id, worker_id: query.worker_id })
 }
