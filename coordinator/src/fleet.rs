@@ -33,6 +33,8 @@ pub struct Member {
 #[derive(Debug, Clone, Copy)]
 struct Given {
     at: Instant,
+    /// It was given here, rather than named by a heartbeat.
+    here: bool,
     /// The worker said that it has it. Until then it is on its way, and its dispatcher's to see to.
     taken: bool,
 }
@@ -118,7 +120,7 @@ impl Fleet {
         });
         member.capacity = sign.room + sign.held.len();
         for claim in sign.held {
-            member.outstanding.entry(claim).or_insert(Given { at: now, taken: true }).taken = true;
+            member.outstanding.entry(claim).or_insert(Given { at: now, here: false, taken: true }).taken = true;
         }
         member.address = sign.address;
         member.push_secret = sign.push_secret;
@@ -142,7 +144,7 @@ impl Fleet {
     /// The worker was given a task.
     pub fn give(&mut self, worker_id: &str, claim: TaskClaim, now: Instant) {
         if let Some(member) = self.members.get_mut(worker_id) {
-            member.outstanding.insert(claim, Given { at: now, taken: false });
+            member.outstanding.insert(claim, Given { at: now, here: true, taken: false });
         }
         self.last = Some(worker_id.to_owned());
     }
@@ -151,7 +153,7 @@ impl Fleet {
     pub fn take(&mut self, worker_id: &str, claims: &HashSet<TaskClaim>, now: Instant) {
         let Some(member) = self.members.get_mut(worker_id) else { return };
         for (_, given) in member.outstanding.iter_mut().filter(|(claim, _)| claims.contains(claim)) {
-            *given = Given { at: now, taken: true };
+            (given.at, given.taken) = (now, true);
         }
     }
 
@@ -160,14 +162,16 @@ impl Fleet {
         self.members.get(worker_id).and_then(|member| member.outstanding.get(claim)).is_some_and(|given| !given.taken)
     }
 
-    /// The worker does not hold these any more; `worked` when it ran them. Gives back which it had.
+    /// The worker does not hold these any more; `worked` when it ran them. Gives back which of them were given here.
     pub fn settle(&mut self, worker_id: &str, claims: &[TaskClaim], worked: bool, now: Instant) -> Vec<TaskClaim> {
         let Some(member) = self.members.get_mut(worker_id) else { return Vec::new() };
-        let had: Vec<TaskClaim> = claims.iter().filter(|c| member.outstanding.remove(c).is_some()).copied().collect();
+        let mut had: Vec<(TaskClaim, Given)> =
+            claims.iter().filter_map(|claim| Some((*claim, member.outstanding.remove(claim)?))).collect();
         if worked {
             member.rate.add(had.len(), now);
         }
-        had
+        had.retain(|(_, given)| given.here);
+        had.into_iter().map(|(claim, _)| claim).collect()
     }
 
     /// What the worker took before `taken_before` and does not hold.
@@ -318,6 +322,9 @@ mod tests {
         fleet.give("w00", claim(1), now);
         fleet.sign("w00", Sign { held: vec![claim(1), claim(2)], ..sign(5, abilities(true, &[])) }, now);
         assert!(!fleet.is_on_its_way("w00", &claim(1)));
+        let mut elsewhere = fleet.settle("w00", &[claim(2)], true, now);
+        assert_eq!(elsewhere.pop(), None, "what a heartbeat names was not given here for that");
+        fleet.sign("w00", Sign { held: vec![claim(2)], ..sign(5, abilities(true, &[])) }, now);
         let later = now + Duration::from_secs(1);
         let mut missing = fleet.missing("w00", &[], later);
         missing.sort_unstable_by_key(|claim| claim.claim);
