@@ -1,13 +1,16 @@
 //! One fault at a time: what it does to the tasks that it hits, and how long that takes.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
+use taskmaster_openapi::report::{ReportCode, TaskClaim};
 use taskmaster_openapi::task::{ErrorCode, TaskStatus};
 use uuid::Uuid;
 
 use super::checker::assert_whole;
 use super::history::{Answer, Execution, Spec};
+use super::liar::{Liar, lies};
 use super::load::{Book, Clients, Pace};
 use super::proxy::Flows;
 use super::support::until;
@@ -15,10 +18,6 @@ use super::target::Deed;
 use super::world::{END, Plan, World};
 
 impl World {
-    fn book(&self) -> Arc<Book> {
-        Book::new(self.gateways.iter().map(|part| part.reached.url()).collect())
-    }
-
     /// Creates one task, which is accepted.
     async fn create(&self, book: &Book, deed: Deed, spec: Spec) -> Uuid {
         let document = self.targets.task(deed, &spec);
@@ -30,16 +29,6 @@ impl World {
     async fn runs(&self, task: Uuid, count: usize) -> Vec<Execution> {
         let runs = async || Some(self.targets.of(task)).filter(|runs| runs.len() >= count);
         until(&format!("{count} runs of a task"), runs).await
-    }
-
-    /// Starts workers that have ended by themselves again.
-    async fn tend(&mut self) {
-        for worker in &mut self.workers {
-            if !worker.runs() {
-                worker.kill9();
-                worker.start().await;
-            }
-        }
     }
 }
 
@@ -268,4 +257,76 @@ async fn outcomes_whose_recording_was_answered_in_vain_are_recorded_once() {
     world.finish(&mut history, END).await;
     assert_whole(&history);
     assert_eq!(history.executions.len(), 1 + 2 + 3 + 1 + 2, "every attempt ran once");
+}
+
+#[tokio::test]
+async fn a_worker_that_lies_about_what_it_was_never_given_or_another_has_changes_nothing() {
+    let mut world = World::start(Plan { workers: 1, ..Plan::default() }).await;
+    let book = world.book();
+    let coordinator = world.coordinators[0].reached.url();
+    let honest = world.workers[0].id.clone();
+    let running = world.create(&book, Deed::Http { ms: 3_000 }, Spec::default()).await;
+    let over = world.create(&book, Deed::Http { ms: 0 }, Spec::default()).await;
+    let later = Utc::now() + TimeDelta::seconds(6);
+    let later = DateTime::from_timestamp_micros(later.timestamp_micros());
+    let waiting = world.create(&book, Deed::Http { ms: 0 }, Spec { scheduled_at: later, ..Spec::default() }).await;
+    world.api(0).ended(over).await;
+    world.api(0).wait_until(running, TaskStatus::Started).await;
+
+    let mut liar = Liar::new().await;
+    liar.beat(&coordinator, 0, Vec::new()).await.unwrap();
+    let highest = world.count("select max(id) from claims").await;
+    let before = [world.api(0).get(running).await, world.api(0).get(over).await, world.api(0).get(waiting).await];
+    for claim in 1..=highest + 1 {
+        for task_id in [running, over, waiting, Uuid::now_v7()] {
+            let claim = TaskClaim { task_id, claim };
+            liar.beat(&coordinator, 0, vec![claim]).await.unwrap();
+            for lie in lies(claim) {
+                let results = liar.report(&coordinator, &liar.id, vec![lie.clone(), lie.clone()]).await.unwrap();
+                assert!(results.iter().all(|result| result.status >= 400), "{lie:?}: {results:?}");
+                let refused = liar.report(&coordinator, &honest, vec![lie]).await.unwrap_err();
+                assert_eq!(refused.status().map(|status| status.as_u16()), Some(401));
+            }
+        }
+    }
+    let after = [world.api(0).get(running).await, world.api(0).get(over).await, world.api(0).get(waiting).await];
+    assert_eq!(before, after);
+    liar.leave(&coordinator).await;
+    let mut history = book.take();
+    world.finish(&mut history, END).await;
+    assert_whole(&history);
+    assert_eq!(history.executions.len(), 3, "nothing was run again, and nothing was stopped");
+}
+
+#[tokio::test]
+async fn a_worker_that_contradicts_itself_has_its_first_outcome_recorded() {
+    let mut world = World::start(Plan { workers: 1, ..Plan::default() }).await;
+    let book = world.book();
+    let coordinator = world.coordinators[0].reached.url();
+    let mut liar = Liar::new().await;
+    liar.beat(&coordinator, 1, Vec::new()).await.unwrap();
+    let mut document = world.targets.task(Deed::Http { ms: 0 }, &Spec::default());
+    // A queue of the liar's own would be the honest worker's, too: it serves them all.
+    world.workers[0].kill9();
+    document["queue"] = json!("lies");
+    let [task] = book.create(0, vec![(Spec::default(), document)]).await.try_into().unwrap();
+    let given = until("the liar is given a task", async || liar.given().first().cloned()).await;
+    assert_eq!(given.task_id, task);
+    let claim = TaskClaim { task_id: task, claim: given.claim };
+    let other = |by: i64| lies(TaskClaim { claim: claim.claim + by, ..claim });
+    for lie in other(-1).into_iter().filter(|lie| lie.claim > 0).chain(other(1)) {
+        let [result] = liar.report(&coordinator, &liar.id, vec![lie]).await.unwrap().try_into().unwrap();
+        assert_eq!(result.status, 409, "{result:?}");
+    }
+    let complete = lies(claim).remove(1);
+    let [result] = liar.report(&coordinator, &liar.id, vec![complete]).await.unwrap().try_into().unwrap();
+    assert_eq!(result.code, ReportCode::Recorded);
+    let recorded = world.api(0).get(task).await;
+    for lie in lies(claim) {
+        let [result] = liar.report(&coordinator, &liar.id, vec![lie]).await.unwrap().try_into().unwrap();
+        assert_eq!(result.code, ReportCode::AlreadyRecorded);
+    }
+    assert_eq!(world.api(0).get(task).await, recorded);
+    assert_eq!(recorded.status, TaskStatus::Complete);
+    liar.leave(&coordinator).await;
 }

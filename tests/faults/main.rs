@@ -12,6 +12,7 @@
 mod checker;
 mod focused;
 mod history;
+mod liar;
 mod load;
 mod mixed;
 mod proxy;

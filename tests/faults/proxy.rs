@@ -95,6 +95,10 @@ impl Proxy {
         *self.doom.lock().unwrap_or_else(PoisonError::into_inner) = Some((sql, count));
     }
 
+    pub fn lose_no_more(&self) {
+        *self.doom.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// How many of these answers have not been lost yet.
     pub fn left_to_lose(&self) -> usize {
         self.doom.lock().unwrap_or_else(PoisonError::into_inner).map_or(0, |(_, left)| left)

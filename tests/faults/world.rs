@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
 use taskmaster_store::{DatabaseArgs, Store};
 
 use super::history::{History, Stamp};
+use super::load::Book;
 use super::proxy::{Flows, Proxy};
 use super::support::{Api, Cluster, Database, JOIN_TOKEN, PATIENCE, Process, until, until_within};
 use super::target::Targets;
@@ -40,7 +40,6 @@ pub enum Kind {
 pub struct Part {
     pub kind: Kind,
     name: String,
-    place: IpAddr,
     arguments: Vec<String>,
     process: Option<Process>,
     paused: bool,
@@ -72,43 +71,51 @@ impl Part {
         self.reached.admit().await;
     }
 
-    /// Whether its process is there, stopped or not.
-    pub fn runs(&mut self) -> bool {
-        self.process.as_mut().is_some_and(|process| !process.has_ended())
+    fn living(&mut self) -> Option<&mut Process> {
+        let process = self.process.as_mut()?;
+        if process.has_ended() { None } else { Some(process) }
     }
 
-    pub fn is_paused(&self) -> bool {
-        self.paused
+    /// Whether its process is there, stopped or not.
+    pub fn runs(&mut self) -> bool {
+        self.living().is_some()
+    }
+
+    /// Whether its process has ended without being killed here.
+    pub fn ended_by_itself(&mut self) -> bool {
+        self.process.as_mut().is_some_and(Process::has_ended)
     }
 
     /// Kills it, if it has not ended by itself: from now on its port refuses.
     pub fn kill9(&mut self) {
-        if self.runs()
-            && let Some(process) = &mut self.process
-        {
+        if let Some(process) = self.living() {
             process.kill9();
         }
         self.process = None;
         self.reached.refuse();
     }
 
+    /// Everything gets through again, both ways.
+    pub fn open_ways(&self) {
+        for way in std::iter::once(&self.reached).chain(&self.database) {
+            way.set(Flows::PASS);
+            way.lose_no_more();
+        }
+    }
+
     pub fn pause(&mut self) {
-        if let Some(process) = &mut self.process {
+        if let Some(process) = self.living() {
             process.pause();
             self.paused = true;
         }
     }
 
     pub fn resume(&mut self) {
-        if let Some(process) = &mut self.process
-            && std::mem::take(&mut self.paused)
+        if std::mem::take(&mut self.paused)
+            && let Some(process) = self.living()
         {
             process.resume();
         }
-    }
-
-    pub fn log(&self) -> Vec<String> {
-        self.process.as_ref().map(Process::log).unwrap_or_default()
     }
 }
 
@@ -193,7 +200,6 @@ impl World {
         let mut part = Part {
             kind,
             name: format!("{kind:?} {place}"),
-            place,
             arguments: self.arguments(kind, place),
             process: None,
             paused: false,
@@ -296,16 +302,28 @@ impl World {
     /// Makes everything whole again: all ways are open, everybody goes on, the dead are started again.
     pub async fn heal(&mut self) {
         for part in self.parts() {
-            part.reached.set(Flows::PASS);
-            if let Some(database) = &part.database {
-                database.set(Flows::PASS);
-            }
+            part.open_ways();
             part.resume();
             if !part.runs() {
                 part.kill9();
                 part.start().await;
             }
         }
+    }
+
+    /// Starts workers that have ended by themselves again.
+    pub async fn tend(&mut self) {
+        for worker in &mut self.workers {
+            if worker.ended_by_itself() {
+                worker.kill9();
+                worker.start().await;
+            }
+        }
+    }
+
+    /// What clients of all gateways write in.
+    pub fn book(&self) -> Arc<Book> {
+        Book::new(self.gateways.iter().map(|part| part.reached.url()).collect())
     }
 
     /// A number that the database has.
@@ -337,12 +355,6 @@ impl World {
         history.counters = api.stats().await.tasks;
         history.read_database(&self.database.url).await;
     }
-}
-
-/// A field of a JSON log line, of each line with this message.
-pub fn logged(part: &Part, message: &str) -> Vec<Value> {
-    let lines = part.log().into_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
-    lines.filter(|line| line["message"] == message).collect()
 }
 
 /// Longest wait for the end of everything, in tests of one fault.
