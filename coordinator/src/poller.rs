@@ -174,6 +174,10 @@ impl Poller {
 
     /// One claim for each group of workers that has room. `true` when there may be more to claim.
     async fn claim_round(&mut self) -> Result<bool, StoreError> {
+        // What is claimed by one whom others take for dead is not pushed; the next sign of life wakes this up.
+        if !self.coordinator.shared().is_alive(Instant::now()) {
+            return Ok(false);
+        }
         let groups = self.coordinator.shared().fleet.groups(&self.lanes);
         let mut more = false;
         for group in groups {

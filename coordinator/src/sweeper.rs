@@ -55,7 +55,11 @@ impl Sweeper {
         let store = &coordinator.store;
         let given = Instant::now();
         let peers = store.coordinator_alive(coordinator.id, &coordinator.address).await?;
+        let was_alive = coordinator.shared().is_alive(Instant::now());
         coordinator.shared().sign_of_life(given, peers);
+        if !was_alive {
+            coordinator.room.notify_one();
+        }
         let owed = coordinator.shared().owed();
         store.hand_back(&owed).await?;
         coordinator.shared().paid(owed.len());
