@@ -59,8 +59,8 @@ impl Form {
             plan,
             pace: Pace { clients: 4, pause_ms: 400, batch_max: 6, commands: 15 },
             live_max: 200,
-            every_ms: 200..1_200,
-            at_once: 2,
+            every_ms: 100..900,
+            at_once: 3,
             end_within: Duration::from_secs(120),
         };
         match number("TASKMASTER_FAULTS_SECONDS") {
