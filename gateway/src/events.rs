@@ -162,18 +162,8 @@ impl Follower {
             Ok(page) => page,
             Err(reason) => return gave_up(&reason),
         };
-        let mut lost = None;
-        if page.truncated {
-            let resumes_after = match page.events.first() {
-                Some(first) => first.id - 1,
-                None => match self.app.store.events_head().await {
-                    Ok(head) => head,
-                    Err(error) => return gave_up(&error.to_string()),
-                },
-            };
-            lost = Some(truncated_frame(self.cursor, resumes_after));
-            self.cursor = resumes_after;
-        }
+        let lost = (page.begins_after > self.cursor).then(|| truncated_frame(self.cursor, page.begins_after));
+        self.cursor = page.begins_after;
         if page.events.len() < PAGE_EVENTS as usize {
             // The page after the subscription is the one that leaves nothing out.
             self.replaying = self.live.is_none();

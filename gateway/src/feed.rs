@@ -111,7 +111,7 @@ impl Feed {
         let mut wanted_at = Instant::now();
         loop {
             let page = reader.page(cursor).await;
-            cursor = self.publish_page(cursor, page, reader).await;
+            cursor = self.publish_page(cursor, page);
             if self.is_wanted() {
                 wanted_at = Instant::now();
             } else if wanted_at.elapsed() > LINGER && self.0.waiters.stop_unless_any() {
@@ -122,29 +122,21 @@ impl Feed {
     }
 
     /// Publishes a page, and gives back where the next one begins.
-    async fn publish_page(&self, cursor: i64, page: EventPage, reader: &mut Reader<'_>) -> i64 {
-        let (first, last) = (page.events.first().map(|event| event.id), page.events.last().map(|event| event.id));
-        match (first, last) {
-            (Some(first), Some(last)) => {
-                let mut after = if page.truncated { first - 1 } else { cursor };
-                for events in page.events.chunks(BATCH_EVENTS_MAX) {
-                    let batch = Batch::new(after, events.to_vec());
-                    after = batch.last();
-                    self.publish(batch);
-                }
-                if page.truncated {
-                    self.0.waiters.wake_all();
-                }
-                last
-            }
-            _ if page.truncated => {
-                let head = reader.head().await;
-                self.publish(Batch::new(head, Vec::new()));
-                self.0.waiters.wake_all();
-                head
-            }
-            _ => cursor,
+    fn publish_page(&self, cursor: i64, page: EventPage) -> i64 {
+        let truncated = page.begins_after > cursor;
+        let mut after = page.begins_after;
+        if truncated && page.events.is_empty() {
+            self.publish(Batch::new(after, Vec::new()));
         }
+        for events in page.events.chunks(BATCH_EVENTS_MAX) {
+            let batch = Batch::new(after, events.to_vec());
+            after = batch.last();
+            self.publish(batch);
+        }
+        if truncated {
+            self.0.waiters.wake_all();
+        }
+        after
     }
 
     fn publish(&self, batch: Batch) {

@@ -61,8 +61,8 @@ select count(*), case when count(*) > 0 then pg_notify('taskmaster_events', ''):
 #[derive(Debug, Clone, Default)]
 pub struct EventPage {
     pub events: Vec<Event>,
-    /// Events between the number asked for and the first one here are no longer kept.
-    pub truncated: bool,
+    /// The events here come right after this one: the number asked for, or a higher one when those between are no longer kept.
+    pub begins_after: i64,
 }
 
 #[derive(Debug)]
@@ -126,9 +126,26 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn events_after(&self, after: i64, limit: i64) -> Result<EventPage, StoreError> {
+        let mut rows = self.event_rows(after, limit).await?;
+        let mut kept_after = after;
+        if rows.is_empty() {
+            // Either nothing came after the number, or nothing of it is kept. Which one the head says; the second look leaves out
+            // nothing that was moved to the log between the first one and that.
+            kept_after = self.events_head().await?;
+            rows = self.event_rows(after, limit).await?;
+        }
+        if let Some(first) = rows.first() {
+            kept_after = first.first_id - 1;
+        }
+        self.lanes.ensure(&self.pool, rows.iter().flat_map(|row| row.lanes.iter().copied())).await?;
+        let events = rows.iter().flat_map(|row| self.unpack(row)).filter(|event| event.id > after).collect();
+        Ok(EventPage { events, begins_after: kept_after.max(after) })
+    }
+
+    async fn event_rows(&self, after: i64, limit: i64) -> Result<Vec<Row>, StoreError> {
         // The batch that holds `after` may go on behind it; the next one begins above it. Only what lies above counts for the limit,
         // so that a batch larger than a page is not all that there ever is on it.
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows = sqlx::query_as(
             "with page as (
                 select e.*, sum(least(n, first_id + n - 1 - $1))
                               over (order by first_id rows between unbounded preceding and 1 preceding) as before
@@ -142,15 +159,7 @@ impl Store {
         .bind(limit)
         .fetch_all(&self.pool)
         .await?;
-        // When nothing is left, everything up to the newest number is no longer kept.
-        let first_kept = match rows.first() {
-            Some(row) => row.first_id,
-            None => self.events_head().await?.saturating_add(1),
-        };
-        let truncated = first_kept > after.saturating_add(1);
-        self.lanes.ensure(&self.pool, rows.iter().flat_map(|row| row.lanes.iter().copied())).await?;
-        let events = rows.iter().flat_map(|row| self.unpack(row)).filter(|event| event.id > after).collect();
-        Ok(EventPage { events, truncated })
+        Ok(rows)
     }
 
     fn unpack<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = Event> + 'a {
