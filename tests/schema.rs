@@ -28,7 +28,10 @@ async fn the_committed_schema_is_what_the_migrations_make() {
             std::fs::write(&path, &made).unwrap();
         }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(committed == made, "migrations/schema.sql is stale: TASKMASTER_WRITE_SCHEMA=1 cargo test --test schema");
+        assert!(
+            committed == made,
+            "migrations/schema.sql is stale: TASKMASTER_WRITE_SCHEMA=1 cargo test --test schema"
+        );
     }
     server.stop().await;
 }

@@ -254,3 +254,34 @@ async fn bulk_changes_touch_what_matches_and_a_dry_run_nothing() {
     assert_eq!((counts.queued, counts.picked, counts.started, counts.cancelled), (25, 0, 0, 0));
     fixture.stop().await;
 }
+
+#[tokio::test]
+async fn whoever_reads_a_log_that_was_emptied_is_told_what_it_missed_and_misses_nothing_new() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    for _ in 0..50 {
+        let head = store.events_head().await.unwrap();
+        store.trim_events(0.0).await.unwrap();
+        let behind = store.events_after(0, 500).await.unwrap();
+        assert_eq!((behind.events.len(), behind.begins_after), (0, head));
+
+        // Read again and again while the next event is moved to the log.
+        let id = fixture.create(0).await;
+        let read = async {
+            loop {
+                let page = store.events_after(head, 500).await.unwrap();
+                assert_eq!(page.begins_after, head, "{page:?}");
+                if let [event] = &page.events[..] {
+                    assert_eq!((event.id, event.task_id), (head + 1, Some(id)));
+                    return;
+                }
+            }
+        };
+        let move_it = async {
+            tokio::task::yield_now().await;
+            store.advance_events().await.unwrap();
+        };
+        tokio::join!(read, move_it);
+    }
+    fixture.stop().await;
+}

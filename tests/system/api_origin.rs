@@ -92,7 +92,6 @@ async fn web_pages_of_other_origins_can_do_nothing_to_a_gateway_without_keys() {
         page("https://evil.example"),
         page("http://127.0.0.1:1"),
         page("http://127.0.0.1"),
-        page(&format!("https://{own}")),
         page(&format!("http://{}", host("localhost"))),
         page("null"),
         page("file://"),

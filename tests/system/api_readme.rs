@@ -91,7 +91,7 @@ fn default_in(help: &str, variable: &str) -> Option<String> {
 fn table(heading: &str) -> Vec<Vec<&'static str>> {
     let (_, rest) = README.split_once(heading).unwrap_or_else(|| panic!("no table {heading:?}"));
     let rows = rest.lines().skip(2).take_while(|line| line.starts_with('|'));
-    rows.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
+    rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
 }
 
 /// What stands in backticks, in order.
