@@ -70,8 +70,10 @@ async fn a_command_that_is_cancelled_is_ended_with_all_its_children() {
     let created = system.api.create(family.task()).await;
     let pids = family.grown().await;
     system.api.wait_until(created.id, TaskStatus::Started).await;
-    let (status, _) = system.api.cancel(created.id).await;
-    assert_eq!(status.as_u16(), 202);
+    let (status, answer) = system.api.cancel(created.id).await;
+    // 202, unless the worker has let go before the answer is made.
+    let expected = if answer.status == TaskStatus::Cancelled { 200 } else { 202 };
+    assert_eq!(status.as_u16(), expected, "{answer:?}");
     let task = system.api.ended(created.id).await;
     assert_eq!(task.status, TaskStatus::Cancelled, "{task:?}");
     let took = task.cancelled_at.unwrap() - task.cancel_requested_at.unwrap();

@@ -173,7 +173,9 @@ async fn a_running_http_task_that_is_cancelled_is_broken_off() {
     let task = system.api.create(target.task()).await;
     target.arrived(1).await;
     let (status, answer) = system.api.cancel(task.id).await;
-    assert_eq!(status.as_u16(), 202);
+    // 202, unless the worker has let go before the answer is made.
+    let expected = if answer.status == TaskStatus::Cancelled { 200 } else { 202 };
+    assert_eq!(status.as_u16(), expected, "{answer:?}");
     assert!(answer.cancel_requested_at.is_some());
     let task = system.api.ended(task.id).await;
     assert_eq!(task.status, TaskStatus::Cancelled, "{task:?}");
