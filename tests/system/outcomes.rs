@@ -193,21 +193,15 @@ async fn a_worker_that_simulates_takes_its_time_runs_nothing_and_succeeds() {
     let system = System::builder().worker_args(&["--simulate", "0.7", "--slots", "2"]).start().await;
     let mut events = system.api.events("types=task.started,task.completed").await;
     let command = json!({"command": format!("touch {}", touched.display())});
+    let began = std::time::Instant::now();
     let ids = system.api.create_batch(&[target.task(), command, target.task()]).await;
     system.api.all_ended(&ids).await;
-
-    let mut tasks = Vec::new();
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(1_400), "two slots, twice 0.7 s: {took:?}");
     for id in &ids {
         let task = system.api.get(*id).await;
-        assert_eq!((task.status, task.attempt), (TaskStatus::Complete, 1));
-        let took = task.completed_at.unwrap() - task.started_at.unwrap();
-        // Elapsed times travel in whole milliseconds.
-        assert!(took >= TimeDelta::milliseconds(699), "{took}");
-        tasks.push(task);
+        assert_eq!((task.status, task.attempt), (TaskStatus::Complete, 1), "{task:?}");
     }
-    tasks.sort_by_key(|task| task.started_at);
-    let first_end = tasks[0].completed_at.min(tasks[1].completed_at);
-    assert!(tasks[2].started_at >= first_end.map(|end| end - TimeDelta::milliseconds(2)), "two slots: {tasks:?}");
     let mut kinds = Vec::new();
     for _ in 0..6 {
         kinds.push(events.next().await.event().event_type.as_str());
