@@ -299,7 +299,7 @@ impl<'a> Checker<'a> {
                 TaskStatus::Cancelled => &mut counted.cancelled,
             } += 1;
         }
-        let told = self.history.counters.clone();
+        let told = self.history.counters;
         self.expect(told == counted, Rule::Counters, None, || format!("told {told:?}, there are {counted:?}"));
     }
 

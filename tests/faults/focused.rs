@@ -105,7 +105,7 @@ async fn dispatch_goes_on_without_a_gap_of_two_seconds_when_one_of_two_coordinat
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    stream(6).await;
+    stream(5).await;
     let mut began: Vec<f64> = world.targets.executions().iter().map(|run| run.began.monotonic).collect();
     began.sort_by(f64::total_cmp);
     let gap = began.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
@@ -329,4 +329,48 @@ async fn a_worker_that_contradicts_itself_has_its_first_outcome_recorded() {
     assert_eq!(world.api(0).get(task).await, recorded);
     assert_eq!(recorded.status, TaskStatus::Complete);
     liar.leave(&coordinator).await;
+}
+
+#[tokio::test]
+async fn a_task_that_its_worker_forgets_and_one_that_it_never_ends_are_moved_on() {
+    let coordinator_arguments = &["--timeout-margin-seconds", "1"];
+    let mut world = World::start(Plan { workers: 0, coordinator_arguments, ..Plan::default() }).await;
+    let book = world.book();
+    let coordinator = world.coordinators[0].reached.url();
+    let mut liar = Liar::new().await;
+    liar.beat(&coordinator, 2, Vec::new()).await.unwrap();
+    let create = async |spec: Spec, timeout: u64| {
+        let mut document = world.targets.task(Deed::Http { ms: 0 }, &spec);
+        (document["queue"], document["timeout_seconds"]) = (json!("lies"), json!(timeout));
+        let [task] = book.create(0, vec![(spec, document)]).await.try_into().unwrap();
+        let given = async || liar.given().into_iter().find(|given| given.task_id == task);
+        let given = until("the worker is given a task", given).await;
+        TaskClaim { task_id: task, claim: given.claim }
+    };
+    let hung = create(Spec { fails: 1, max_attempts: 1, ..Spec::default() }, 1).await;
+    let forgotten = create(Spec::default(), 300).await;
+    let started = lies(hung).remove(0);
+    liar.report(&coordinator, &liar.id, vec![started]).await.unwrap();
+    let began = Instant::now();
+    world.add_worker().await;
+    let api = world.api(0);
+    let mut hung_took = None;
+    let ended = until("both are moved on", async || {
+        // It is there, and holds but the one.
+        let _ = liar.beat(&coordinator, 0, vec![hung]).await;
+        let tasks = [api.get(hung.task_id).await, api.get(forgotten.task_id).await];
+        if tasks[0].status.is_terminal() {
+            hung_took.get_or_insert(began.elapsed());
+        }
+        tasks.iter().all(|task| task.status.is_terminal()).then_some(tasks)
+    })
+    .await;
+    assert_eq!(ended[0].error.as_ref().map(|error| error.code), Some(ErrorCode::Timeout), "{ended:?}");
+    assert!(hung_took.unwrap() < Duration::from_secs(6), "{hung_took:?}: a time-out of 1 s, and a margin of 1 s");
+    assert_eq!(ended[1].status, TaskStatus::Complete, "{ended:?}");
+    assert!(began.elapsed() < Duration::from_secs(16), "{:?}", began.elapsed());
+    liar.leave(&coordinator).await;
+    let mut history = book.take();
+    world.finish(&mut history, END).await;
+    assert_whole(&history);
 }

@@ -61,7 +61,7 @@ impl Liar {
     pub async fn beat(&mut self, coordinator: &str, room: i64, held: Vec<TaskClaim>) -> Result<(), ClientError> {
         let heartbeat = HeartbeatRequest {
             address: format!("http://{}", self.address),
-            slots: 1,
+            slots: room.max(1),
             room,
             abilities: Abilities { commands: false, http: true, queues: vec!["lies".into()] },
             labels: Default::default(),

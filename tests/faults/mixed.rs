@@ -52,9 +52,10 @@ impl Form {
             heartbeat_seconds: 1.0,
             own_cluster: true,
             worker_arguments: &["--slots", "8"],
+            coordinator_arguments: &[],
         };
         let short = Self {
-            seconds: 25,
+            seconds: 18,
             seed,
             plan,
             pace: Pace { clients: 4, pause_ms: 400, batch_max: 6, commands: 15 },

@@ -215,8 +215,7 @@ async fn pump(
     mut closes: impl FnMut(&[u8]) -> bool,
 ) {
     let mut piece = vec![0; PIECE_BYTES];
-    loop {
-        let Ok(count @ 1..) = from.read(&mut piece).await else { break };
+    while let Ok(count @ 1..) = from.read(&mut piece).await {
         let Ok(flow) = flows.wait_for(|flows| direction(flows) != Flow::Hold).await.map(|flows| direction(&flows))
         else {
             break;

@@ -130,12 +130,20 @@ pub struct Plan {
     /// A cluster of its own, which may be killed.
     pub own_cluster: bool,
     pub worker_arguments: &'static [&'static str],
+    pub coordinator_arguments: &'static [&'static str],
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        let worker_arguments = &[];
-        Self { gateways: 1, coordinators: 1, workers: 2, heartbeat_seconds: 1.0, own_cluster: false, worker_arguments }
+        Self {
+            gateways: 1,
+            coordinators: 1,
+            workers: 2,
+            heartbeat_seconds: 1.0,
+            own_cluster: false,
+            worker_arguments: &[],
+            coordinator_arguments: &[],
+        }
     }
 }
 
@@ -221,7 +229,8 @@ impl World {
                 let heartbeat = self.plan.heartbeat_seconds.to_string();
                 // The whole log is read at the end.
                 let fixed = ["--events-kept-seconds", "86400", "--heartbeat-seconds"];
-                let fixed = fixed.iter().map(|text| (*text).to_owned()).chain([heartbeat]);
+                let given = self.plan.coordinator_arguments.iter().map(|text| (*text).to_owned());
+                let fixed = fixed.iter().map(|text| (*text).to_owned()).chain([heartbeat]).chain(given);
                 std::iter::once("coordinator".to_owned()).chain(fixed).collect()
             }
             Kind::Worker => {
