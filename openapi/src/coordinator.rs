@@ -11,7 +11,7 @@ use utoipa::{OpenApi, ToSchema};
 use uuid::Uuid;
 
 use crate::bounds;
-use crate::documents::{ServerProblems, WorkerToken};
+use crate::documents::{Failures, WorkerToken};
 use crate::health;
 use crate::problem::Problem;
 use crate::report::{ReportResult, StatusReport, TaskClaim};
@@ -220,6 +220,6 @@ pub fn remove_worker() {}
     info(title = "TaskMaster coordinator", version = "1.0.0",
         description = "What workers say to a coordinator. A worker written from this document and the worker's own works with TaskMaster.\n\nThe first heartbeat carries the join token as its bearer token; its answer has the worker's own token, for everything after. When that one is refused (401), join again with the join token."),
     paths(send_heartbeat, update_task_status, list_workers, remove_worker, health::livez, health::readyz),
-    modifiers(&WorkerToken, &ServerProblems),
+    modifiers(&WorkerToken, &Failures),
 )]
 pub struct CoordinatorApi;

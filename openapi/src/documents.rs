@@ -34,10 +34,12 @@ impl Modify for ApiKey {
     }
 }
 
-/// Gives answers of 5XX an example of their own: that of [`Problem`](crate::Problem) shows a mistake of the client.
-pub(crate) struct ServerProblems;
+/// Completes the failures of every operation, which are written as ranges (`4XX`, `5XX`): those statuses that its shape brings with
+/// it also stand by themselves, because Swagger UI takes what it finds only in a range for undocumented; and 5XX has an example of
+/// its own, since that of [`Problem`](crate::Problem) shows a mistake of the client.
+pub(crate) struct Failures;
 
-impl Modify for ServerProblems {
+impl Modify for Failures {
     fn modify(&self, document: &mut Document) {
         let example = serde_json::json!({
             "type": Code::DatabaseUnavailable.type_uri(),
@@ -51,15 +53,44 @@ impl Modify for ServerProblems {
         for item in document.paths.paths.values_mut() {
             let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
             for operation in operations.into_iter().flatten() {
-                let Some(RefOr::T(answer)) = operation.responses.responses.get_mut("5XX") else { continue };
-                for content in answer.content.values_mut() {
-                    if let RefOr::T(content) = content {
-                        content.example = Some(example.clone());
+                let statuses = failures_of(&serde_json::to_value(&*operation).unwrap_or_default());
+                let answers = &mut operation.responses.responses;
+                if let Some(RefOr::T(answer)) = answers.get_mut("5XX") {
+                    for content in answer.content.values_mut() {
+                        if let RefOr::T(content) = content {
+                            content.example = Some(example.clone());
+                        }
                     }
+                }
+                let Some(RefOr::T(any)) = answers.get("4XX").cloned() else { continue };
+                for (status, description) in statuses {
+                    let mut one = any.clone();
+                    one.description = description.into();
+                    answers.entry(status.into()).or_insert(RefOr::T(one));
                 }
             }
         }
     }
+}
+
+/// How an operation of this shape fails.
+fn failures_of(operation: &serde_json::Value) -> Vec<(&'static str, &'static str)> {
+    let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let has = |place: &str| parameters.iter().any(|parameter| parameter["in"] == place);
+    let named = |name: &str| parameters.iter().any(|parameter| parameter["name"] == name);
+    let mut found = Vec::new();
+    if operation["requestBody"].is_object() {
+        found.push(("400", "The body is not JSON, or a header is malformed"));
+        found.push(("413", "The body is larger than the limit"));
+        found.push(("415", "The body is not announced as `application/json`"));
+        found.push(("422", "The body has another shape, or a value is not allowed; `errors` names each"));
+    } else if has("query") || named("id") {
+        found.push(("400", "A parameter is malformed; `errors` names it"));
+    }
+    if has("path") && !operation["requestBody"].is_object() {
+        found.push(("404", "There is none with this id"));
+    }
+    found
 }
 
 fn add_bearer(document: &mut Document, name: &str, description: &str) {

@@ -6,7 +6,7 @@ use utoipa::{IntoParams, OpenApi, ToSchema};
 use uuid::Uuid;
 
 use crate::coordinator::WorkerList;
-use crate::documents::{ApiKey, ServerProblems};
+use crate::documents::{ApiKey, Failures};
 use crate::event::{Event, EventType};
 use crate::health;
 use crate::problem::Problem;
@@ -309,6 +309,7 @@ pub struct EventFilter {
             ("Location" = String, description = "The task's path"),
             ("Preference-Applied" = String, description = "`wait=N`, where that was honoured"),
             ("Idempotency-Replayed" = String, description = "`true`, where the task was created before"))),
+        (status = 409, description = "A request with this `Idempotency-Key` is in progress", body = Problem, content_type = "application/problem+json"),
         (status = "4XX", description = "Nothing was created; `code` says why, `errors` where", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now; `Retry-After` may say when", body = Problem, content_type = "application/problem+json"),
     ),
@@ -327,6 +328,7 @@ pub fn create_task() {}
     responses(
         (status = 201, description = "All tasks are committed", body = CreatedBatch, headers(
             ("Idempotency-Replayed" = String, description = "`true`, where the tasks were created before"))),
+        (status = 409, description = "A request with this `Idempotency-Key` is in progress", body = Problem, content_type = "application/problem+json"),
         (status = "4XX", description = "None was created; `errors` names each bad item, at most 100", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now; `Retry-After` may say when", body = Problem, content_type = "application/problem+json"),
     ),
@@ -388,7 +390,8 @@ pub fn list_task_attempts() {}
     responses(
         (status = 200, description = "The task is CANCELLED (also when it was before)", body = Task),
         (status = 202, description = "A worker must still let go: `cancel_requested_at` is set", body = Task),
-        (status = "4XX", description = "No such task, or it ended otherwise (409)", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It has ended otherwise", body = Problem, content_type = "application/problem+json"),
+        (status = "4XX", description = "No such task, or it ended otherwise", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
     ),
     security((), ("api_key" = []))
@@ -401,7 +404,8 @@ pub fn cancel_task() {}
     params(("id" = Uuid, Path, description = "The task's id")),
     responses(
         (status = 200, description = "The task is QUEUED again", body = Task),
-        (status = "4XX", description = "No such task, or it is not FAILED or CANCELLED (409)", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is not FAILED or CANCELLED", body = Problem, content_type = "application/problem+json"),
+        (status = "4XX", description = "No such task, or it is not FAILED or CANCELLED", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
     ),
     security((), ("api_key" = []))
@@ -498,7 +502,8 @@ pub fn drain_worker() {}
     responses(
         (status = 200, description = "So it will be", body = ScaleResponse),
         (status = "4XX", description = "The number is wrong", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "This host scales otherwise (501, `detail` says how), or not now", body = Problem, content_type = "application/problem+json"),
+        (status = 501, description = "This host scales otherwise; `detail` says how", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
     ),
     security((), ("api_key" = []))
 )]
@@ -513,6 +518,6 @@ pub fn scale_workers() {}
         stream_events, get_stats, list_workers, drain_worker, scale_workers, health::livez, health::readyz
     ),
     components(schemas(Event, EventType, TaskStatus)),
-    modifiers(&ApiKey, &ServerProblems),
+    modifiers(&ApiKey, &Failures),
 )]
 pub struct GatewayApi;

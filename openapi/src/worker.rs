@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
 use uuid::Uuid;
 
-use crate::documents::{PushSecret, ServerProblems};
+use crate::documents::{Failures, PushSecret};
 use crate::health;
 use crate::problem::Problem;
 use crate::report::{StatusReport, TaskClaim};
@@ -197,6 +197,6 @@ pub fn get_worker_status() {}
     info(title = "TaskMaster worker", version = "1.0.0",
         description = "What a coordinator says to a worker. Serve this, and send heartbeats and reports as the coordinator's document says.\n\nEvery request carries the worker's `push_secret` as its bearer token."),
     paths(submit_task, release_tasks, get_worker_status, health::livez, health::readyz),
-    modifiers(&PushSecret, &ServerProblems),
+    modifiers(&PushSecret, &Failures),
 )]
 pub struct WorkerApi;
