@@ -138,6 +138,8 @@ impl Up {
         let token = token::keep_or_make(args)?;
         let workers = Workers::new(worker_config(args, &coordinator_url, &token)?);
         let health = Health::new();
+        // What the parts themselves say as soon as they run: until then nothing is ready.
+        health.waiting("database", "not asked yet");
         let coordinator = start_coordinator(coordinator_listener, store.clone(), &token, health.clone())?;
         let gateway = start_gateway(args, gateway_listener, store, workers.clone(), health.clone())?;
         workers.set(args.workers.into()).await?;

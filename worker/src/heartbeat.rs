@@ -21,7 +21,7 @@ const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// Longest wait after all coordinators have failed.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// What the worker waits for in `/readyz`.
-const COORDINATOR: &str = "coordinator";
+pub(crate) const COORDINATOR: &str = "coordinator";
 
 /// What of a worker stays the same from heartbeat to heartbeat.
 #[derive(Debug)]
@@ -52,7 +52,6 @@ impl Heart {
     pub async fn run(self, stop: Shutdown) {
         let mut pause = Pause::new(PAUSE_FIRST, PAUSE_MAX);
         let mut had_lease = false;
-        self.health.waiting(COORDINATOR, "no heartbeat has been answered yet");
         while !stop.is_requested() {
             let began = tokio::time::Instant::now();
             let Some(outcome) = stop.or_stop(self.beat()).await else { return };

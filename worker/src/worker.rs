@@ -22,7 +22,7 @@ use crate::execute::Executor;
 use crate::execute::command::CommandExecutor;
 use crate::execute::http::HttpExecutor;
 use crate::guard::GuardCommand;
-use crate::heartbeat::{Heart, Profile};
+use crate::heartbeat::{COORDINATOR, Heart, Profile};
 use crate::link::Link;
 use crate::reporter::Reporter;
 use crate::routes::{self, Api};
@@ -92,6 +92,8 @@ impl Worker {
             slots_count: profile.slots,
             slots: slots.clone(),
         };
+        // From the very beginning: whoever looks before the first heartbeat must not take the worker for ready.
+        health.waiting(COORDINATOR, "no heartbeat has been answered yet");
         Ok(Self {
             router: routes::router(Arc::new(api), &health),
             profile,
