@@ -4,6 +4,7 @@
 
 mod api_events;
 mod api_inputs;
+mod api_lists;
 mod api_origin;
 mod api_readme;
 mod commands;
