@@ -7,6 +7,9 @@ use taskmaster_openapi::task::{Task, TaskStatus};
 
 use crate::support::{Api, System};
 
+/// Whether a filter lets a task through.
+type Passes<'a> = &'a dyn Fn(&Task) -> bool;
+
 /// Follows the `Link` headers from the first page of so many on; checks that tokens and links agree.
 async fn walk(api: &Api, query: &str, page_size: usize) -> Vec<Task> {
     let (mut tasks, mut path) = (Vec::new(), format!("/v1/tasks?page_size={page_size}&{query}"));
@@ -55,7 +58,7 @@ async fn pages_of_live_and_finished_tasks_are_one_collection_under_every_filter(
     let worker_id = all.iter().find_map(|task| task.worker_id.clone()).unwrap();
 
     let at = later.created_at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
-    let filters: [(String, &dyn Fn(&Task) -> bool); 10] = [
+    let filters: [(String, Passes); 10] = [
         (String::new(), &|_| true),
         ("status=QUEUED".into(), &|task| task.status == TaskStatus::Queued),
         ("status=COMPLETE".into(), &|task| task.status == TaskStatus::Complete),
