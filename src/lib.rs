@@ -1,7 +1,7 @@
 //! What the `taskmaster` command is made of.
 //!
 //! In reading order: [`cli`] (the words of the command line), [`parts`] (each process alone), [`up`] (all of them in this one, on
-//! a private [`postgres`]), [`bench`], [`documents`] (what is generated from the contracts), [`postman`], [`health`] (for containers).
+//! a private [`postgres`]), [`mod@bench`], [`documents`] (what is generated from the contracts), [`postman`], [`health`] (for containers).
 
 pub mod bench;
 pub mod cli;

@@ -1,9 +1,9 @@
 //! The coordinator: who is there, who gets what, and what came of it. Any number of them work on one database, all active.
 //!
 //! In reading order: [`config`]; [`rate`], [`fleet`] (the workers at home here: room, round-robin, what each holds; pure);
-//! [`poller`] (what is due is claimed for those who have room), [`dispatch`] (and pushed to them); [`recorder`] (what workers
-//! report is recorded); [`heartbeat`] (workers join and stay), [`home`] (with whom); [`tether`] (a worker's death is noticed
-//! at once); [`cancel`]; [`sweeper`] (nothing stays stuck); [`api`] (the contract), [`token`] (and who may speak it).
+//! `poller` (what is due is claimed for those who have room), `dispatch` (and pushed to them); `recorder` (what workers
+//! report is recorded); `heartbeat` (workers join and stay), [`home`] (with whom); `tether` (a worker's death is noticed
+//! at once); `cancel`; `sweeper` (nothing stays stuck); `api` (the contract), [`token`] (and who may speak it).
 
 pub mod config;
 pub mod fleet;

@@ -45,7 +45,7 @@ pub struct Config {
     /// The address to tell coordinators, where it is not the one listened on (behind NAT or a proxy), such as
     /// http://10.0.0.7:4000
     ///
-    /// When left out: the address of --listen, or if that is 0.0.0.0 or [::] the local address that leads to the coordinator.
+    /// When left out: the address of --listen, or if that is 0.0.0.0 or `[::]` the local address that leads to the coordinator.
     #[arg(long, env = "TASKMASTER_WORKER_ADVERTISE", value_name = "URL", value_parser = coordinator_url)]
     pub advertise: Option<String>,
 
