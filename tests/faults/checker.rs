@@ -36,6 +36,8 @@ pub enum Rule {
     Early,
     /// Two runs at once, and no lease was lost.
     Overlap,
+    /// Nothing was broken, and a claim was taken from its worker all the same.
+    LostWithoutCause,
     /// A claim was run twice, or there were more runs than claims.
     ClaimRanTwice,
     /// Two outcomes were recorded for one claim.
@@ -195,6 +197,9 @@ impl<'a> Checker<'a> {
             self.outcomes(row, attempts);
             let losses = row.lost_workers + row.hand_backs + timeouts.get(&row.id).copied().unwrap_or(0);
             self.runs(row, followed.picks, losses);
+            self.expect(!history.calm || losses == 0, Rule::LostWithoutCause, row.id, || {
+                format!("{losses} claims were lost, and nothing was broken")
+            });
             if let Some(answered) = cancelled.get(&row.id) {
                 let late =
                     self.runs.get(&row.id).and_then(|runs| runs.last()).map(|run| run.began.monotonic - answered);
@@ -447,6 +452,7 @@ mod tests {
             log_rows: vec![(1, 5), (6, events.len() as i32 - 5)],
             events,
             counters: StatusCounts { complete: 2, failed: 1, cancelled: 1, ..StatusCounts::default() },
+            calm: false,
         }
     }
 
@@ -523,6 +529,11 @@ mod tests {
         found(Rule::Overlap, |h| h.executions[0].ended = Some(at(2.5)));
         found(Rule::Overlap, |h| h.executions[0].ended = None);
         found(Rule::Overlap, |h| h.rows[3].lost_workers = 0);
+    }
+
+    #[test]
+    fn the_checker_finds_claims_that_were_taken_away_while_nothing_was_broken() {
+        found(Rule::LostWithoutCause, |h| h.calm = true);
     }
 
     #[test]

@@ -130,6 +130,8 @@ pub struct History {
     pub log_rows: Vec<LogRow>,
     pub events: Vec<Event>,
     pub counters: StatusCounts,
+    /// Nothing was broken meanwhile.
+    pub calm: bool,
 }
 
 impl History {

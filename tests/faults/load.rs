@@ -24,6 +24,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The share of tasks whose cancel is asked for, and when.
 const CANCELLED: f64 = 0.1;
 const CANCEL_WITHIN_MS: u64 = 2_000;
+/// What is on its way when a gateway breaks.
+const VOLLEY_REQUESTS: usize = 4;
+const VOLLEY_TASKS: usize = 10;
+const VOLLEY_HITS: i64 = 30;
+const VOLLEY_WITHIN: Duration = Duration::from_millis(100);
 /// How far ahead future tasks are.
 const LATER_WITHIN_MS: i64 = 4_000;
 
@@ -138,6 +143,8 @@ pub struct Pace {
 /// Clients that create tasks of every kind until they are stopped.
 pub struct Clients {
     book: Arc<Book>,
+    targets: Arc<Targets>,
+    pace: Pace,
     running: JoinSet<()>,
 }
 
@@ -148,7 +155,23 @@ impl Clients {
             let random = StdRng::seed_from_u64(seed.wrapping_add(client));
             running.spawn(create_on(book.clone(), targets.clone(), pace, random));
         }
-        Self { book: book.clone(), running }
+        Self { book: book.clone(), targets: targets.clone(), pace, running }
+    }
+
+    /// Many creating requests of one gateway at once; gives back how many tasks are on their way.
+    pub async fn volley(&mut self, gateway: usize, seed: u64) -> i64 {
+        let mut random = StdRng::seed_from_u64(seed);
+        for _ in 0..VOLLEY_REQUESTS {
+            let tasks = (0..VOLLEY_TASKS).map(|_| any_task(&self.targets, self.pace, &mut random)).collect();
+            let book = self.book.clone();
+            self.running.spawn(async move { drop(book.create(gateway, tasks).await) });
+        }
+        let creating = &self.book.creating[gateway];
+        let limit = tokio::time::Instant::now() + VOLLEY_WITHIN;
+        while creating.load(Ordering::Relaxed) < VOLLEY_HITS && tokio::time::Instant::now() < limit {
+            tokio::task::yield_now().await;
+        }
+        creating.load(Ordering::Relaxed)
     }
 
     /// What the clients know, once every request is over.

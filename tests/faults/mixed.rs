@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::checker::assert_whole;
 use super::history::{Answer, History, Spec};
 use super::liar::{Liar, lies};
-use super::load::{Book, Clients, Pace};
+use super::load::{Clients, Pace};
 use super::proxy::Flows;
 use super::support::until_within;
 use super::target::Deed;
@@ -52,7 +52,7 @@ impl Form {
             heartbeat_seconds: 1.0,
             own_cluster: true,
             worker_arguments: &["--slots", "8"],
-            coordinator_arguments: &[],
+            ..Plan::default()
         };
         let short = Self {
             seconds: 18,
@@ -132,6 +132,20 @@ impl std::fmt::Display for Aim {
     }
 }
 
+impl Aim {
+    /// Which of the columns of [`Hits`] it can hit: what is being created, waits, is PICKED, is STARTED.
+    fn can_hit(self) -> [bool; 4] {
+        match (self.fault, self.at) {
+            (Fault::LoseClaim, _) => [false, true, false, false],
+            (Fault::LoseRecord, _) => [false, false, false, true],
+            (_, None) => [true; 4],
+            (_, Some(Kind::Gateway)) => [true, false, false, false],
+            (_, Some(Kind::Coordinator)) => [false, true, true, true],
+            (_, Some(Kind::Worker)) => [false, false, true, true],
+        }
+    }
+}
+
 /// Every fault that there is.
 fn aims() -> Vec<Aim> {
     use Fault::*;
@@ -153,8 +167,6 @@ fn aims() -> Vec<Aim> {
             }
         }
     }
-    // What hits most is wanted most.
-    aims.extend([part(Kill, Worker), part(Kill, Coordinator), part(Stop, Worker)]);
     aims
 }
 
@@ -167,10 +179,19 @@ const CREATE: &str = "insert into tasks (id, lane, priority, run_at, created_at"
 #[derive(Debug, Clone, Copy, Default)]
 struct Hits {
     times: u64,
-    creating: i64,
-    queued: i64,
-    picked: i64,
-    started: i64,
+    /// Being created, waiting, PICKED, STARTED.
+    tasks: [i64; 4],
+}
+
+/// What every fault is to hit in each state that it can hit, in a long run.
+const WANTED: i64 = 100;
+
+impl Hits {
+    /// The fewest that it hit in a state that it can hit, up to what is wanted.
+    fn least(&self, aim: Aim) -> i64 {
+        let of = self.tasks.iter().zip(aim.can_hit()).filter(|(_, can)| *can).map(|(hits, _)| *hits);
+        of.min().unwrap_or(0).min(WANTED)
+    }
 }
 
 /// A fault in progress.
@@ -196,18 +217,30 @@ impl Storm {
     }
 
     /// Begins a fault of something that nothing else is wrong with.
-    async fn strike(&mut self, world: &mut World, book: &Book) {
-        let aim = *aims().choose(&mut self.random).expect("a fault");
-        let Some(kind) = aim.at else { return self.kill_database(world, book).await };
-        let parts = parts_of(world, kind);
-        let number = self.random.random_range(0..parts.len());
+    async fn strike(&mut self, world: &mut World, clients: &mut Clients) {
+        let aim = self.next_aim();
+        let gateway = self.random.random_range(0..world.gateways.len());
+        let Some(kind) = aim.at else { return self.kill_database(world, clients, gateway).await };
+        let number = match kind {
+            Kind::Gateway => gateway,
+            _ => self.random.random_range(0..parts_of(world, kind).len()),
+        };
         let busy = self.active.iter().any(|active| active.aim.at == Some(kind) && active.number == number);
-        if busy || !parts[number].runs() {
+        if busy || !parts_of(world, kind)[number].runs() {
             return;
         }
-        self.count(aim, world, book, Some(number)).await;
+        self.count(aim, world, clients, number).await;
         let seconds = self.begin(aim, &mut parts_of(world, kind)[number]);
         self.active.push(Active { aim, number, until: Instant::now() + Duration::from_secs_f64(seconds) });
+    }
+
+    /// One of the faults that have hit least so far.
+    fn next_aim(&mut self) -> Aim {
+        let least = |aim: &Aim| self.hits.get(aim).map_or(0, |hits| hits.least(*aim));
+        let aims = aims();
+        let fewest = aims.iter().map(least).min().unwrap_or(0);
+        let behind: Vec<Aim> = aims.into_iter().filter(|aim| least(aim) <= fewest + WANTED / 5).collect();
+        *behind.choose(&mut self.random).expect("a fault")
     }
 
     /// Gives back how long it lasts.
@@ -249,9 +282,9 @@ impl Storm {
         }
     }
 
-    async fn kill_database(&mut self, world: &mut World, book: &Book) {
+    async fn kill_database(&mut self, world: &mut World, clients: &mut Clients, gateway: usize) {
         if self.database_back.is_none() {
-            self.count(Aim { fault: Fault::Kill, at: None, way: None }, world, book, None).await;
+            self.count(Aim { fault: Fault::Kill, at: None, way: None }, world, clients, gateway).await;
             world.kill_database();
             let away = self.random.random_range(0.1..3.0);
             self.database_back = Some(Instant::now() + Duration::from_secs_f64(away));
@@ -278,31 +311,26 @@ impl Storm {
         }
     }
 
-    async fn count(&mut self, aim: Aim, world: &mut World, book: &Book, number: Option<usize>) {
-        let part = number.zip(aim.at).map(|(number, kind)| parts_of(world, kind)[number].id.clone());
-        let creating = |gateway: &usize| book.creating[*gateway].load(Ordering::Relaxed);
-        let creating: i64 = match (aim.at, number) {
-            (Some(Kind::Gateway), Some(gateway)) => creating(&gateway),
-            (None, _) => (0..book.creating.len()).map(|gateway| creating(&gateway)).sum(),
-            _ => 0,
-        };
+    /// Counts what a fault is about to hit at the part of this number. What creates is hit while much is being created.
+    async fn count(&mut self, aim: Aim, world: &mut World, clients: &mut Clients, number: usize) {
         let states = match aim.at {
             Some(Kind::Gateway) => Vec::new(),
-            Some(Kind::Worker) => self.states(world, "select $1", &part.unwrap_or_default()).await,
+            Some(Kind::Worker) => self.states(world, "select $1", &world.workers[number].id).await,
             Some(Kind::Coordinator) => {
-                self.states(world, "select id from workers where home = $1::uuid", &part.unwrap_or_default()).await
+                let id = &world.coordinators[number].id;
+                self.states(world, "select id from workers where home = $1::uuid", id).await
             }
             None => self.states(world, "select worker_id from tasks where $1 = ''", "").await,
         };
+        let creating = match aim.can_hit()[0] {
+            true => clients.volley(number, self.random.random()).await,
+            false => 0,
+        };
         let hits = self.hits.entry(aim).or_default();
         hits.times += 1;
-        hits.creating += creating;
+        hits.tasks[0] += creating;
         for (status, count) in states {
-            match status {
-                0 => hits.queued += count,
-                1 => hits.picked += count,
-                _ => hits.started += count,
-            }
+            hits.tasks[1 + status.clamp(0, 2) as usize] += count;
         }
     }
 
@@ -327,10 +355,16 @@ impl Storm {
             "    {:<34} {:>6} {:>9} {:>9} {:>9} {:>9}",
             "fault", "times", "creating", "waiting", "PICKED", "STARTED"
         );
-        for (aim, hits) in &self.hits {
-            let Hits { times, creating, queued, picked, started } = hits;
-            eprintln!("    {:<34} {times:>6} {creating:>9} {queued:>9} {picked:>9} {started:>9}", aim.to_string());
+        for (aim, Hits { times, tasks: [creating, waiting, picked, started] }) in &self.hits {
+            eprintln!("    {:<34} {times:>6} {creating:>9} {waiting:>9} {picked:>9} {started:>9}", aim.to_string());
         }
+    }
+
+    /// The faults that did not hit as many tasks as wanted in a state that they can hit.
+    fn behind(&self) -> Vec<String> {
+        let hits = |aim: &Aim| self.hits.get(aim).copied().unwrap_or_default();
+        let behind = aims().into_iter().filter(|aim| hits(aim).least(*aim) < WANTED);
+        behind.map(|aim| format!("{aim}: {:?}", hits(&aim).tasks)).collect()
     }
 }
 
@@ -354,7 +388,7 @@ async fn lie(liar: &mut Liar, coordinator: &str, held: Vec<TaskClaim>) -> usize 
     results.len()
 }
 
-async fn held_by_others(url: &str) -> Vec<TaskClaim> {
+pub async fn held_by_others(url: &str) -> Vec<TaskClaim> {
     let Ok(mut connection) = PgConnection::connect(url).await else { return Vec::new() };
     let rows: Result<Vec<(Uuid, i64)>, _> =
         sqlx::query_as("select id, claim from tasks where status > 0 limit 20").fetch_all(&mut connection).await;
@@ -386,6 +420,8 @@ async fn stuck(url: &str) {
 
 /// Between looks at what has lasted long enough.
 const TICK: Duration = Duration::from_millis(50);
+/// A run that lasts so long hits with every fault what it can hit.
+const LONG_SECONDS: u64 = 1_800;
 const POISON_EVERY: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -394,7 +430,7 @@ async fn under_mixed_faults_no_task_is_lost_none_is_stuck_and_each_has_one_outco
     eprintln!("    TASKMASTER_FAULTS_SEED={} for {} s", form.seed, form.seconds);
     let mut world = World::start(form.plan.clone()).await;
     let book = world.book();
-    let clients = Clients::start(&book, &world.targets, form.pace, form.seed);
+    let mut clients = Clients::start(&book, &world.targets, form.pace, form.seed);
     let mut storm = Storm::new(form.clone());
     let mut liar = Liar::new().await;
     let (began, mut lies_told) = (Instant::now(), 0);
@@ -404,7 +440,7 @@ async fn under_mixed_faults_no_task_is_lost_none_is_stuck_and_each_has_one_outco
         storm.calm(&mut world).await;
         world.tend().await;
         if now >= next_strike && storm.active.len() < form.at_once {
-            storm.strike(&mut world, &book).await;
+            storm.strike(&mut world, &mut clients).await;
             next_strike = now + Duration::from_millis(storm.random.random_range(form.every_ms.clone()));
         }
         if now >= next_second && storm.database_back.is_none() {
@@ -443,6 +479,9 @@ async fn under_mixed_faults_no_task_is_lost_none_is_stuck_and_each_has_one_outco
     storm.print();
     summary(&history, began.elapsed(), lies_told);
     assert_whole(&history);
+    if form.seconds >= LONG_SECONDS {
+        assert!(storm.behind().is_empty(), "too few tasks were hit: {:#?}", storm.behind());
+    }
 }
 
 fn summary(history: &History, took: Duration, lies_told: usize) {

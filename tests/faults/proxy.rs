@@ -50,6 +50,11 @@ impl Flows {
 /// A text of SQL: the answers of the next so many statements with it are lost.
 type Doom = Arc<Mutex<Option<(&'static str, usize)>>>;
 
+/// A text of SQL, and what the database is told instead: no longer than the text.
+pub type Swap = (&'static str, &'static str);
+/// Texts that are swapped, and how often each was.
+type Swaps = Arc<Mutex<Vec<(Swap, usize)>>>;
+
 /// Bytes of a piece.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -59,6 +64,7 @@ pub struct Proxy {
     upstream: Arc<Mutex<SocketAddr>>,
     flows: watch::Sender<Flows>,
     doom: Doom,
+    swaps: Swaps,
     /// Accepts and carries; none while connections are refused.
     running: Option<AbortHandle>,
 }
@@ -68,7 +74,8 @@ impl Proxy {
     pub async fn start(address: SocketAddr, upstream: SocketAddr) -> Self {
         let upstream = Arc::new(Mutex::new(upstream));
         let flows = watch::Sender::new(Flows::PASS);
-        let mut proxy = Self { address, upstream, flows, doom: Doom::default(), running: None };
+        let (doom, swaps) = (Doom::default(), Swaps::default());
+        let mut proxy = Self { address, upstream, flows, doom, swaps, running: None };
         proxy.admit().await;
         proxy
     }
@@ -104,6 +111,18 @@ impl Proxy {
         self.doom.lock().unwrap_or_else(PoisonError::into_inner).map_or(0, |(_, left)| left)
     }
 
+    /// On the way to the database: swaps texts of the statements that are prepared from now on.
+    pub fn swap(&self, swaps: &[Swap]) {
+        let unused = |swap: &Swap| (*swap, 0);
+        *self.swaps.lock().unwrap_or_else(PoisonError::into_inner) = swaps.iter().map(unused).collect();
+    }
+
+    /// The texts to swap that no statement had so far.
+    pub fn not_swapped(&self) -> Vec<Swap> {
+        let swaps = self.swaps.lock().unwrap_or_else(PoisonError::into_inner);
+        swaps.iter().filter(|(_, times)| *times == 0).map(|(swap, _)| *swap).collect()
+    }
+
     /// Refuses connections, and breaks those that there are: nobody listens behind it.
     pub fn refuse(&mut self) {
         if let Some(running) = self.running.take() {
@@ -115,7 +134,7 @@ impl Proxy {
     pub async fn admit(&mut self) {
         self.refuse();
         let (address, upstream, flows) = (self.address, self.upstream.clone(), self.flows.subscribe());
-        let doom = self.doom.clone();
+        let (doom, swaps) = (self.doom.clone(), self.swaps.clone());
         let started = in_background(async move {
             // The one before may need a moment to let go of the address.
             let listener = loop {
@@ -125,7 +144,7 @@ impl Proxy {
                     Err(error) => panic!("{address}: {error}"),
                 }
             };
-            tokio::spawn(accept(listener, upstream, flows, doom)).abort_handle()
+            tokio::spawn(accept(listener, upstream, flows, doom, swaps)).abort_handle()
         });
         self.running = Some(started.await);
     }
@@ -137,13 +156,19 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, upstream: Arc<Mutex<SocketAddr>>, flows: watch::Receiver<Flows>, doom: Doom) {
+async fn accept(
+    listener: TcpListener,
+    upstream: Arc<Mutex<SocketAddr>>,
+    flows: watch::Receiver<Flows>,
+    doom: Doom,
+    swaps: Swaps,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Ok((client, _)) = listener.accept() => {
                 let upstream = *upstream.lock().unwrap_or_else(PoisonError::into_inner);
-                connections.spawn(carry(client, upstream, flows.clone(), doom.clone()));
+                connections.spawn(carry(client, upstream, flows.clone(), doom.clone(), swaps.clone()));
             }
             Some(_) = connections.join_next() => {}
         }
@@ -151,19 +176,20 @@ async fn accept(listener: TcpListener, upstream: Arc<Mutex<SocketAddr>>, flows: 
 }
 
 /// Carries one connection until either end closes it, or something in it is lost.
-async fn carry(client: TcpStream, upstream: SocketAddr, flows: watch::Receiver<Flows>, doom: Doom) {
+async fn carry(client: TcpStream, upstream: SocketAddr, flows: watch::Receiver<Flows>, doom: Doom, swaps: Swaps) {
     let Ok(server) = TcpStream::connect(upstream).await else { return };
     let (client_read, client_write) = client.into_split();
     let (server_read, server_write) = server.into_split();
     let doomed = AtomicBool::new(false);
     let mut statements = Statements::default();
-    let there = |piece: &[u8]| {
+    let there = |piece: &mut [u8]| {
+        swap(piece, &swaps);
         if statements.are_doomed(piece, &doom) {
             doomed.store(true, Ordering::SeqCst);
         }
         false
     };
-    let back = |_: &[u8]| doomed.load(Ordering::SeqCst);
+    let back = |_: &mut [u8]| doomed.load(Ordering::SeqCst);
     tokio::select! {
         () = pump(client_read, server_write, flows.clone(), |flows| flows.there, there) => {}
         () = pump(server_read, client_write, flows, |flows| flows.back, back) => {}
@@ -202,6 +228,18 @@ impl Statements {
     }
 }
 
+/// Messages say how long they are: what is shorter is filled up with spaces.
+fn swap(piece: &mut [u8], swaps: &Swaps) {
+    for ((text, instead), times) in swaps.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+        while let Some(at) = find(piece, text.as_bytes()) {
+            let place = &mut piece[at..at + text.len()];
+            place.fill(b' ');
+            place[..instead.len()].copy_from_slice(instead.as_bytes());
+            *times += 1;
+        }
+    }
+}
+
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
@@ -212,7 +250,7 @@ async fn pump(
     mut to: OwnedWriteHalf,
     mut flows: watch::Receiver<Flows>,
     direction: fn(&Flows) -> Flow,
-    mut closes: impl FnMut(&[u8]) -> bool,
+    mut closes: impl FnMut(&mut [u8]) -> bool,
 ) {
     let mut piece = vec![0; PIECE_BYTES];
     while let Ok(count @ 1..) = from.read(&mut piece).await {
@@ -225,7 +263,7 @@ async fn pump(
             Flow::Slow(by) => tokio::time::sleep(by).await,
             Flow::Pass | Flow::Hold => {}
         }
-        if closes(&piece[..count]) || to.write_all(&piece[..count]).await.is_err() {
+        if closes(&mut piece[..count]) || to.write_all(&piece[..count]).await.is_err() {
             break;
         }
     }

@@ -9,7 +9,7 @@ use taskmaster_store::{DatabaseArgs, Store};
 
 use super::history::{History, Stamp};
 use super::load::Book;
-use super::proxy::{Flows, Proxy};
+use super::proxy::{Flows, Proxy, Swap};
 use super::support::{Api, Cluster, Database, JOIN_TOKEN, PATIENCE, Process, until, until_within};
 use super::target::Targets;
 
@@ -131,6 +131,8 @@ pub struct Plan {
     pub own_cluster: bool,
     pub worker_arguments: &'static [&'static str],
     pub coordinator_arguments: &'static [&'static str],
+    /// What coordinators tell the database instead of what they mean to.
+    pub sabotage: &'static [Swap],
 }
 
 impl Default for Plan {
@@ -143,6 +145,7 @@ impl Default for Plan {
             own_cluster: false,
             worker_arguments: &[],
             coordinator_arguments: &[],
+            sabotage: &[],
         }
     }
 }
@@ -205,6 +208,9 @@ impl World {
             Kind::Worker => None,
             _ => Some(Proxy::start(at(DATABASE), self.database_address()).await),
         };
+        if let (Kind::Coordinator, Some(database)) = (kind, &database) {
+            database.swap(self.plan.sabotage);
+        }
         let mut part = Part {
             kind,
             name: format!("{kind:?} {place}"),
