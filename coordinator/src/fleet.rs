@@ -106,8 +106,11 @@ impl Fleet {
         self.members.keys().cloned().collect()
     }
 
-    /// A heartbeat: the worker is here, or is here again. What it holds it has taken; what was not given here counts as given now.
+    /// A heartbeat: the worker is here, or is here again. What it holds it has taken. What was not given here counts as given now
+    /// when the worker joins, and not later: a heartbeat names what the worker held when it sent it, and what was given here and
+    /// ended meanwhile would be held for ever.
     pub fn sign(&mut self, worker_id: &str, sign: Sign, now: Instant) {
+        let joins = !self.members.contains_key(worker_id);
         let member = self.members.entry(worker_id.to_owned()).or_insert_with(|| Member {
             address: String::new(),
             push_secret: String::new(),
@@ -119,8 +122,15 @@ impl Fleet {
             closed: false,
         });
         member.capacity = sign.room + sign.held.len();
-        for claim in sign.held {
-            member.outstanding.entry(claim).or_insert(Given { at: now, here: false, taken: true }).taken = true;
+        if joins {
+            let given = Given { at: now, here: false, taken: true };
+            member.outstanding.extend(sign.held.into_iter().map(|claim| (claim, given)));
+        } else {
+            for claim in &sign.held {
+                if let Some(given) = member.outstanding.get_mut(claim) {
+                    given.taken = true;
+                }
+            }
         }
         member.address = sign.address;
         member.push_secret = sign.push_secret;
@@ -320,15 +330,31 @@ mod tests {
         let now = Instant::now();
         let (mut fleet, _) = fleet(&[5], now);
         fleet.give("w00", claim(1), now);
-        fleet.sign("w00", Sign { held: vec![claim(1), claim(2)], ..sign(5, abilities(true, &[])) }, now);
+        fleet.sign("w00", Sign { held: vec![claim(1)], ..sign(5, abilities(true, &[])) }, now);
         assert!(!fleet.is_on_its_way("w00", &claim(1)));
-        let mut elsewhere = fleet.settle("w00", &[claim(2)], true, now);
-        assert_eq!(elsewhere.pop(), None, "what a heartbeat names was not given here for that");
-        fleet.sign("w00", Sign { held: vec![claim(2)], ..sign(5, abilities(true, &[])) }, now);
-        let later = now + Duration::from_secs(1);
-        let mut missing = fleet.missing("w00", &[], later);
-        missing.sort_unstable_by_key(|claim| claim.claim);
-        assert_eq!(missing, [claim(1), claim(2)]);
+        assert_eq!(fleet.missing("w00", &[], now + Duration::from_secs(1)), [claim(1)]);
+    }
+
+    #[test]
+    fn what_a_worker_holds_when_it_joins_was_given_elsewhere_and_takes_room() {
+        let now = Instant::now();
+        let mut fleet = Fleet::default();
+        fleet.sign("w00", Sign { held: vec![claim(1), claim(2)], ..sign(5, abilities(true, &[])) }, now);
+        assert_eq!(fleet.seats(&fleet.ids(), 100, now).len(), 3);
+        let elsewhere = fleet.settle("w00", &[claim(2)], true, now);
+        assert_eq!(elsewhere, [], "what a heartbeat names was not given here for that");
+        assert_eq!(fleet.missing("w00", &[], now + Duration::from_secs(1)), [claim(1)]);
+    }
+
+    #[test]
+    fn what_ended_while_a_heartbeat_was_on_its_way_takes_no_room() {
+        let now = Instant::now();
+        let (mut fleet, ids) = fleet(&[5], now);
+        fleet.give("w00", claim(1), now);
+        fleet.settle("w00", &[claim(1)], false, now);
+        fleet.sign("w00", Sign { held: vec![claim(1)], ..sign(5, abilities(true, &[])) }, now);
+        assert_eq!(fleet.seats(&ids, 100, now).len(), 5);
+        assert_eq!(fleet.missing("w00", &[], now + Duration::from_secs(1)), []);
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Heartbeats: a worker joins with its first one and is there for as long as they come. A heartbeat counts once the database has
 //! it, so that no coordinator can take a worker for dead that another has just heard.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ pub(crate) async fn handle(
     beats: &Beats,
     headers: &HeaderMap,
     worker_id: String,
-    heartbeat: HeartbeatRequest,
+    mut heartbeat: HeartbeatRequest,
 ) -> Result<HeartbeatResponse, Problem> {
     coordinator.tokens.check_join(headers, &worker_id)?;
     check(coordinator, &worker_id, &heartbeat)?;
@@ -90,6 +90,9 @@ pub(crate) async fn handle(
         coordinator.shared().remove(&worker_id);
     }
     let stop = compare(coordinator, &worker_id, &heartbeat.held).await?;
+    // What ended while the heartbeat was on its way, or went to others, takes no room.
+    let over: HashSet<&TaskClaim> = stop.iter().collect();
+    heartbeat.held.retain(|claim| !over.contains(claim));
     let home = settle_in(coordinator, &worker_id, heartbeat, answer.drain_requested);
     let coordinators = coordinator.shared().peers.iter().map(|peer| peer.address.clone()).collect();
     Ok(HeartbeatResponse {
