@@ -10,11 +10,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod checker;
+mod failover;
 mod focused;
 mod history;
 mod liar;
 mod load;
 mod mixed;
+mod patroni;
 mod proxy;
 #[path = "../system/support/mod.rs"]
 mod support;
