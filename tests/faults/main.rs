@@ -2,7 +2,7 @@
 //!
 //! In reading order: `history` (what happened, from three sides), `checker` (what must hold of it), `target` and `load` (what
 //! tasks do, and who creates them), `proxy` and `world` (processes, and the ways between them), `focused` (one fault at a time),
-//! `mixed` (all of them at once, under load).
+//! `mixed` (all of them at once, under load), `patroni` and `failover` (a database of several servers).
 //!
 //! The long form: `TASKMASTER_FAULTS_SECONDS=1800 cargo test --release --test faults -- --nocapture mixed`; a run is repeated
 //! with the `TASKMASTER_FAULTS_SEED` that it printed, as far as real processes can be.
