@@ -197,7 +197,7 @@ fn haproxy(place: IpAddr, scratch: &Scratch) -> Command {
         )
     };
     let careful = servers(CAREFUL, "    default-server inter 500ms fall 2 rise 1 on-marked-down shutdown-sessions");
-    let careless = servers(CARELESS, "    default-server inter 3s fall 3 rise 1");
+    let careless = servers(CARELESS, "    default-server inter 3s fall 4 rise 1");
     let defaults = "defaults\n    mode tcp\n    timeout connect 1s\n    timeout check 1s\n    timeout client 30m\n    timeout server 30m\n";
     let file = scratch.path().join("haproxy.cfg");
     std::fs::write(&file, format!("{defaults}{careful}{careless}")).expect("written");
