@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use sqlx::PgPool;
+use sqlx::{ConnectOptions, PgPool};
 use taskmaster::postgres::{Options, PrivatePostgres};
 use taskmaster_openapi::gateway::TaskFilter;
 use taskmaster_openapi::report::{ReportCode, ReportStatus, StatusReport};
@@ -283,5 +283,39 @@ async fn whoever_reads_a_log_that_was_emptied_is_told_what_it_missed_and_misses_
         };
         tokio::join!(read, move_it);
     }
+    fixture.stop().await;
+}
+
+/// Asks until there is an answer.
+async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = std::time::Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(began.elapsed().as_secs() < 60, "{what}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_has_become_a_standby_is_not_even_read_from_until_it_is_promoted() {
+    let fixture = Fixture::new().await;
+    let in_recovery = async || {
+        let mut connection = fixture.server.connect_options().connect().await.ok()?;
+        sqlx::query_scalar::<_, bool>("select pg_is_in_recovery()").fetch_one(&mut connection).await.ok()
+    };
+    // A server that recovers from the death of one of its processes looks whether it is to be a standby.
+    std::fs::write(fixture.server.directory().join("postgres/data/standby.signal"), "").unwrap();
+    let process: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&fixture.sql).await.unwrap();
+    // SAFETY: a system call on plain numbers.
+    assert_eq!(unsafe { libc::kill(process, libc::SIGKILL) }, 0);
+    until("it is a standby", async || in_recovery().await.filter(|standby| *standby)).await;
+    let error = fixture.store.bands().await.unwrap_err();
+    assert!(error.is_temporary(), "{error}");
+
+    let mut connection = fixture.server.connect_options().connect().await.unwrap();
+    sqlx::query("select pg_promote()").execute(&mut connection).await.unwrap();
+    until("a task is stored again", async || fixture.store.create(&[task(0)]).await.ok()).await;
     fixture.stop().await;
 }

@@ -53,9 +53,18 @@ impl Store {
             .max_connections(args.database_pool_max)
             .idle_timeout(Duration::from_secs(args.database_idle_seconds))
             .acquire_timeout(Duration::from_secs(args.database_connect_seconds))
-            // An idle connection may lead to a primary that has become a replica: only one that can write is used.
-            // Connections that were used within the last second are taken without asking.
+            // Only a connection that can write is used. While a failover is under way, whoever stands before the database may
+            // lead a new one to a server that is the primary no more, and on a busy pool it would never be idle. An idle one
+            // may lead to a server that has changed behind a pooler. Those used within the last second are taken without asking.
             .test_before_acquire(false)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    match writable(connection).await? {
+                        true => Ok(()),
+                        false => Err(sqlx::Error::Protocol("the server is read-only".into())),
+                    }
+                })
+            })
             .before_acquire(|connection, meta| {
                 Box::pin(async move {
                     if meta.idle_for < Duration::from_secs(1) {

@@ -39,6 +39,8 @@ pub struct Book {
     next: AtomicU64,
     history: Mutex<History>,
     stop: AtomicBool,
+    /// Answers of 500: nothing that breaks outside is an excuse for one.
+    pub defects: AtomicU64,
     /// Tasks whose creating request is on its way, by gateway.
     pub creating: Vec<AtomicI64>,
     /// Clients hold back while it is set.
@@ -51,7 +53,8 @@ impl Book {
         let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_WITHIN).build().expect("a client");
         let creating = gateways.iter().map(|_| AtomicI64::new(0)).collect();
         let (next, stop, full) = (AtomicU64::new(1), AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { gateways, http, next, history: Mutex::default(), stop, creating, full })
+        let defects = AtomicU64::new(0);
+        Arc::new(Self { gateways, http, next, history: Mutex::default(), stop, defects, creating, full })
     }
 
     fn history(&self) -> std::sync::MutexGuard<'_, History> {
@@ -121,6 +124,9 @@ impl Book {
             request = request.json(body);
         }
         let answer = request.send().await.ok()?;
+        if answer.status() == 500 {
+            self.defects.fetch_add(1, Ordering::Relaxed);
+        }
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 }

@@ -176,6 +176,11 @@ impl World {
                 (Some(cluster), database)
             }
         };
+        Self::start_on(database, cluster, plan).await
+    }
+
+    /// As [`Self::start`], on a database that has the schema.
+    pub async fn start_on(database: Database, cluster: Option<Cluster>, plan: Plan) -> Self {
         let targets = Arc::new(Targets::start().await);
         let (gateways, coordinators, workers) = (plan.gateways, plan.coordinators, plan.workers);
         let (none, no, nobody) = (Vec::new(), Vec::new(), Vec::new());
