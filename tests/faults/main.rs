@@ -2,7 +2,8 @@
 //!
 //! In reading order: `history` (what happened, from three sides), `checker` (what must hold of it), `target` and `load` (what
 //! tasks do, and who creates them), `proxy` and `world` (processes, and the ways between them), `focused` (one fault at a time),
-//! `mixed` (all of them at once, under load).
+//! `mixed` (all of them at once, under load). What needs root is ignored unless asked for: `network` and `namespaces` (packets
+//! lost between hosts), `clock` (wall clocks that jump), `disk` (no room under the database); `hits` counts what they hit.
 //!
 //! The long form: `TASKMASTER_FAULTS_SECONDS=1800 cargo test --release --test faults -- --nocapture mixed`; a run is repeated
 //! with the `TASKMASTER_FAULTS_SEED` that it printed, as far as real processes can be.
@@ -10,11 +11,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod checker;
+mod clock;
+mod disk;
 mod focused;
 mod history;
+mod hits;
 mod liar;
 mod load;
 mod mixed;
+mod namespaces;
+mod network;
 mod proxy;
 #[path = "../system/support/mod.rs"]
 mod support;
