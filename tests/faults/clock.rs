@@ -1,6 +1,7 @@
 //! Wall clocks that jump, of coordinators and workers, while they run.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use taskmaster_openapi::task::TaskStatus;
@@ -13,17 +14,18 @@ use super::support::{Scratch, until};
 use super::target::Deed;
 use super::world::{END, Part, Plan, World};
 
-const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-
 /// The wall clocks of processes, each told by a file (Debian's `libfaketime`).
 pub struct Clocks {
+    library: PathBuf,
     scratch: Scratch,
 }
 
 impl Clocks {
     pub fn new() -> Self {
-        assert!(std::path::Path::new(LIBRARY).exists(), "Debian's libfaketime is not there");
-        Self { scratch: Scratch::new() }
+        let systems = std::fs::read_dir("/usr/lib").expect("/usr/lib").flatten();
+        let mut libraries = systems.map(|system| system.path().join("faketime/libfaketime.so.1"));
+        let library = libraries.find(|library| library.exists()).expect("Debian's libfaketime");
+        Self { library, scratch: Scratch::new() }
     }
 
     /// What makes a process at this place go by a clock of its own, which is true at first.
@@ -31,7 +33,7 @@ impl Clocks {
         self.set(place, 0);
         let file = self.scratch.path().join(place.to_string()).display().to_string();
         let on = |name| (name, "1".to_owned());
-        let told = [("LD_PRELOAD", LIBRARY.to_owned()), ("FAKETIME_TIMESTAMP_FILE", file)];
+        let told = [("LD_PRELOAD", self.library.display().to_string()), ("FAKETIME_TIMESTAMP_FILE", file)];
         // The monotonic clock goes on as it does: only the wall clock of a machine is ever set.
         let how = [on("FAKETIME_NO_CACHE"), on("FAKETIME_DONT_FAKE_MONOTONIC"), on("NO_FAKE_STAT")];
         told.into_iter().chain(how).collect()
@@ -131,7 +133,8 @@ async fn future_tasks_begin_on_time(world: &World, book: &Book) {
     for (number, part) in world.coordinators.iter().chain(&world.workers).enumerate() {
         world.set_clock(part, if number % 2 == 0 { HOUR } else { -HOUR });
     }
-    let began = async |id| until("a future task begins", async || world.targets.of(id).first().map(|run| run.began)).await;
+    let began =
+        async |id| until("a future task begins", async || world.targets.of(id).first().map(|run| run.began)).await;
     let mut late = Vec::new();
     for (id, at) in ids.into_iter().zip(times) {
         let Stamp { wall, .. } = began(id).await;

@@ -1,5 +1,7 @@
 //! No room under the database, and room again.
 
+use std::fs::OpenOptions;
+use std::io;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::Ordering;
@@ -13,6 +15,9 @@ use super::hits::{ENOUGH, Hits, Whose, volley};
 use super::load::{Book, Clients, Failure, Pace, hold_back};
 use super::support::{Cluster, Scratch, until};
 use super::world::{END, Plan, World};
+
+/// What takes the room.
+const BALLAST: &str = "ballast";
 
 /// A small filesystem. Unmounted when dropped.
 struct SmallDisk(Scratch);
@@ -29,23 +34,14 @@ impl SmallDisk {
     }
 
     /// Takes all the room that there is. What is freed meanwhile is taken when this is called again.
-    fn fill(&self, number: usize) {
-        let free = Command::new("df").args(["--output=avail", "-k"]).arg(self.path()).output().expect("df");
-        let free = String::from_utf8_lossy(&free.stdout);
-        let free: u64 = free.lines().last().and_then(|line| line.trim().parse().ok()).expect("a number");
-        if free > 0 {
-            let ballast = self.path().join(format!("ballast-{number}"));
-            // Somebody else may have taken some of it meanwhile.
-            let _ = Command::new("fallocate").arg("-l").arg(format!("{free}K")).arg(ballast).output().expect("fallocate");
-        }
+    fn fill(&self) {
+        let ballast = OpenOptions::new().create(true).append(true).open(self.path().join(BALLAST)).expect("a file");
+        let full = io::copy(&mut io::repeat(0), &mut &ballast).expect_err("no room any more");
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{full}");
     }
 
     fn free(&self) {
-        for entry in self.path().read_dir().expect("a directory").flatten() {
-            if entry.file_name().to_string_lossy().starts_with("ballast-") {
-                std::fs::remove_file(entry.path()).expect("removed");
-            }
-        }
+        std::fs::remove_file(self.path().join(BALLAST)).expect("removed");
     }
 }
 
@@ -60,9 +56,11 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-const PACE: Pace = Pace { clients: 8, pause_ms: 50, batch_max: 30, commands: 5 };
+const PACE: Pace = Pace { clients: 16, pause_ms: 50, batch_max: 30, commands: 5 };
 const LIVE_MAX: i64 = 150;
 const TIMES_MAX: u64 = 8;
+/// More than there is room for: a segment takes 16 MB.
+const SEGMENTS_MAX: usize = 20;
 /// Long enough for every part to notice, and for heartbeats to fail.
 const FULL_FOR: Duration = Duration::from_secs(3);
 
@@ -98,7 +96,7 @@ async fn a_disk_that_is_full_under_the_database_costs_no_accepted_task_and_is_an
         .await;
         // Lets go of the log so far, which would fill the disk by itself.
         tell(&world, "checkpoint").await;
-        if [hits.creating, hits.waiting, hits.picked, hits.started].into_iter().all(|count| count >= ENOUGH) {
+        if is_enough(&hits) {
             break;
         }
     }
@@ -107,29 +105,34 @@ async fn a_disk_that_is_full_under_the_database_costs_no_accepted_task_and_is_an
     assert!(world.parts().all(|part| !part.ended_by_itself()), "a process of ours has ended");
     world.finish(&mut history, END).await;
     assert_whole(&history);
-    assert!([hits.creating, hits.waiting, hits.picked, hits.started].into_iter().all(|count| count >= ENOUGH), "{hits}");
+    assert!(is_enough(&hits), "{hits}");
 }
 
-/// Has the database do this, if it can.
-async fn tell(world: &World, statement: &'static str) {
-    if let Ok(mut connection) = PgConnection::connect(&world.database.url).await {
-        let _ = sqlx::query(statement).execute(&mut connection).await;
-    }
+fn is_enough(hits: &Hits) -> bool {
+    [hits.creating, hits.waiting, hits.picked, hits.started].into_iter().all(|count| count >= ENOUGH)
+}
+
+/// Has the database do this, if it can. Whether it could.
+async fn tell(world: &World, statements: &'static str) -> bool {
+    let Ok(mut connection) = PgConnection::connect(&world.database.url).await else { return false };
+    sqlx::raw_sql(statements).execute(&mut connection).await.is_ok()
 }
 
 /// Fills the disk until creates fail and the log cannot be written, and for a while longer. Gives back how many failed.
 async fn fill_up(world: &World, disk: &SmallDisk, book: &Book, hits: &mut Hits) -> usize {
     let before = book.failures().len();
     book.full.store(false, Ordering::Relaxed);
-    let mut ballast = hits.times as usize * 1_000_000;
     let mut full = async || {
-        ballast += 1;
-        disk.fill(ballast);
+        disk.fill();
         (book.failures().len() > before).then_some(())
     };
     full().await;
-    // A new segment of the write-ahead log: there is no room for it.
-    tell(world, "select pg_switch_wal()").await;
+    // The segments of the write-ahead log that are there already are used up; for one more there is no room.
+    let mut segments = 0;
+    while tell(world, "select pg_logical_emit_message(true, '', ''); select pg_switch_wal()").await {
+        segments += 1;
+        assert!(segments <= SEGMENTS_MAX, "the write-ahead log is never out of room");
+    }
     until("a create fails", &mut full).await;
     for gateway in 0..world.gateways.len() {
         hits.count_creating(book, gateway);

@@ -77,9 +77,7 @@ impl Hits {
         let (condition, parameter) = match whose {
             Whose::Everybodys => ("$1 = ''", ""),
             Whose::Worker(id) => ("worker_id = $1", id),
-            Whose::Coordinator(id) => {
-                ("status = 0 or worker_id in (select id from workers where home::text = $1)", id)
-            }
+            Whose::Coordinator(id) => ("status = 0 or worker_id in (select id from workers where home::text = $1)", id),
         };
         let sql = format!("select status, count(*) from tasks where {condition} group by 1");
         let Ok(mut connection) = PgConnection::connect(url).await else { return };
@@ -100,6 +98,9 @@ impl Hits {
 impl fmt::Display for Hits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { times, creating, waiting, picked, started } = self;
-        write!(f, "{times:>4} times, {creating:>6} creating, {waiting:>6} waiting, {picked:>6} PICKED, {started:>6} STARTED")
+        write!(
+            f,
+            "{times:>4} times, {creating:>6} creating, {waiting:>6} waiting, {picked:>6} PICKED, {started:>6} STARTED"
+        )
     }
 }

@@ -141,7 +141,8 @@ impl Book {
         }
         let answer = request.send().await.ok()?;
         let status = answer.status().as_u16();
-        let content_type = answer.headers().get("content-type").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let content_type =
+            answer.headers().get("content-type").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let text = answer.text().await.ok()?;
         if status >= 500 {
             let failure = Failure { status, content_type: content_type.unwrap_or_default(), text: text.clone() };

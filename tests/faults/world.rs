@@ -184,7 +184,8 @@ impl World {
         let targets = Arc::new(Targets::start().await);
         let (gateways, coordinators, workers) = (plan.gateways, plan.coordinators, plan.workers);
         let (none, no, nobody) = (Vec::new(), Vec::new(), Vec::new());
-        let mut world = Self { gateways: none, coordinators: no, workers: nobody, targets, database, cluster, plan, clocks };
+        let mut world =
+            Self { gateways: none, coordinators: no, workers: nobody, targets, database, cluster, plan, clocks };
         for _ in 0..gateways {
             let part = world.part(Kind::Gateway).await;
             world.gateways.push(part);
