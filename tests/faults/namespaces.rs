@@ -411,7 +411,8 @@ const SINGLE: Plan =
     Plan { gateways: 1, coordinators: 1, workers: 1, heartbeat_seconds: 5.0, worker_arguments: &["--slots", "40"] };
 /// Longer than TCP sends things again at short intervals.
 const AWAY: Duration = Duration::from_secs(30);
-const BACK_WITHIN: Duration = Duration::from_secs(5);
+/// As long as a connection that is silent may last.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 #[ignore = "needs root: network namespaces"]
