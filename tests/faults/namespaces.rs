@@ -373,17 +373,22 @@ async fn what_a_worker_held_that_is_cut_off_entirely_runs_elsewhere_within_20_se
     let Some(network) = Network::enter(test, CUT_OFF.hosts()) else { return };
     let installation = Installation::start(network, &CUT_OFF).await;
     let book = installation.book();
-    // One half runs while the other is with its workers and waits for its time.
-    let now = DateTime::from_timestamp_micros(Utc::now().timestamp_micros()).expect("a time");
-    for after in [TimeDelta::zero(), TimeDelta::milliseconds(3_000)] {
-        let spec = Spec { scheduled_at: Some(now + after), ..Spec::default() };
-        let task = installation.targets.task(Deed::Http { ms: 5_000 }, &spec);
-        let tasks = vec![(spec, task); 3 * (ENOUGH as usize + 50)];
-        assert!(!book.create(0, tasks).await.is_empty(), "accepted");
-    }
+    let create = async |after_ms: i64, ms: u64| {
+        let now = DateTime::from_timestamp_micros(Utc::now().timestamp_micros()).expect("a time");
+        let spec = Spec { scheduled_at: Some(now + TimeDelta::milliseconds(after_ms)), ..Spec::default() };
+        let task = installation.targets.task(Deed::Http { ms }, &spec);
+        assert!(!book.create(0, vec![(spec, task); 3 * (ENOUGH as usize + 50)]).await.is_empty(), "accepted");
+    };
     let worker = &installation.workers[0];
     let (mut held, mut hits) = (Vec::new(), Hits::default());
-    until_within(Duration::from_secs(20), "the worker has begun, and has more", async || {
+    // Some run while others are with their workers and wait for their time, which is a short moment.
+    create(0, 15_000).await;
+    let mut next = Instant::now();
+    until_within(Duration::from_secs(30), "the worker has begun, and has more", async || {
+        if next <= Instant::now() {
+            create(1_500, 500).await;
+            next = Instant::now() + Duration::from_secs(3);
+        }
         held = installation.held_by(&worker.id).await;
         hits = Hits::default();
         hits.count(installation.url(), Whose::Worker(&worker.id)).await;
