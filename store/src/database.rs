@@ -49,6 +49,7 @@ pub struct Store {
 impl Store {
     /// A store that connects when it is used first, and again whenever a connection was lost.
     pub fn new(options: PgConnectOptions, args: &DatabaseArgs) -> Self {
+        let port = options.get_port();
         let pool = PgPoolOptions::new()
             .max_connections(args.database_pool_max)
             .idle_timeout(Duration::from_secs(args.database_idle_seconds))
@@ -72,6 +73,10 @@ impl Store {
                     }
                     writable(connection).await
                 })
+            })
+            .after_connect(move |_, _| {
+                crate::silence::bound(port);
+                Box::pin(async { Ok(()) })
             })
             .connect_lazy_with(tuned(options));
         Self { pool, lanes: crate::lanes::Lanes::default(), events_waiting: Arc::default() }
@@ -129,6 +134,12 @@ fn tuned(options: PgConnectOptions) -> PgConnectOptions {
     options.application_name("taskmaster").options([
         ("statement_timeout", STATEMENT_TIMEOUT),
         ("idle_in_transaction_session_timeout", IDLE_TRANSACTION_TIMEOUT),
+        // A process that is cut off gives up its connections without the server's hearing of it: the server lets them go, too,
+        // before they are too many. Not used on Unix sockets.
+        ("tcp_keepalives_idle", "10"),
+        ("tcp_keepalives_interval", "5"),
+        ("tcp_keepalives_count", "2"),
+        ("tcp_user_timeout", "20s"),
         ("enable_seqscan", "off"),
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),

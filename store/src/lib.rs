@@ -25,6 +25,7 @@ pub mod wakeup;
 
 mod lanes;
 mod row;
+mod silence;
 
 pub use change::{Bulk, Cancel, Retry};
 pub use create::{Due, Once, OnceKey, TaskToCreate};

@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 use taskmaster_openapi::gateway::CreatedBatch;
 use taskmaster_openapi::task::Task;
 use tokio::task::JoinSet;
@@ -32,6 +33,14 @@ const VOLLEY_WITHIN: Duration = Duration::from_millis(100);
 /// How far ahead future tasks are.
 const LATER_WITHIN_MS: i64 = 4_000;
 
+/// An answer that says 5xx.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    pub status: u16,
+    pub content_type: String,
+    pub text: String,
+}
+
 /// What all clients share.
 pub struct Book {
     gateways: Vec<String>,
@@ -39,12 +48,14 @@ pub struct Book {
     next: AtomicU64,
     history: Mutex<History>,
     stop: AtomicBool,
-    /// Answers of 500: nothing that breaks outside is an excuse for one.
-    pub defects: AtomicU64,
+    /// The answers that said 5xx.
+    failures: Mutex<Vec<Failure>>,
     /// Tasks whose creating request is on its way, by gateway.
     pub creating: Vec<AtomicI64>,
     /// Clients hold back while it is set.
     pub full: AtomicBool,
+    /// Live tasks, as [`hold_back`] saw them last.
+    pub live: AtomicI64,
 }
 
 impl Book {
@@ -53,8 +64,9 @@ impl Book {
         let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_WITHIN).build().expect("a client");
         let creating = gateways.iter().map(|_| AtomicI64::new(0)).collect();
         let (next, stop, full) = (AtomicU64::new(1), AtomicBool::new(false), AtomicBool::new(false));
-        let defects = AtomicU64::new(0);
-        Arc::new(Self { gateways, http, next, history: Mutex::default(), stop, defects, creating, full })
+        let (history, failures) = (Mutex::default(), Mutex::default());
+        let live = AtomicI64::new(0);
+        Arc::new(Self { gateways, http, next, history, stop, failures, creating, full, live })
     }
 
     fn history(&self) -> std::sync::MutexGuard<'_, History> {
@@ -64,6 +76,15 @@ impl Book {
     /// What the clients know. To be taken when they have stopped.
     pub fn take(&self) -> History {
         std::mem::take(&mut *self.history())
+    }
+
+    pub fn gateways(&self) -> usize {
+        self.gateways.len()
+    }
+
+    /// What was answered with 5xx so far.
+    pub fn failures(&self) -> Vec<Failure> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn accepted(&self) -> usize {
@@ -124,10 +145,15 @@ impl Book {
             request = request.json(body);
         }
         let answer = request.send().await.ok()?;
-        if answer.status() == 500 {
-            self.defects.fetch_add(1, Ordering::Relaxed);
+        let status = answer.status().as_u16();
+        let content_type =
+            answer.headers().get("content-type").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let text = answer.text().await.ok()?;
+        if status >= 500 {
+            let failure = Failure { status, content_type: content_type.unwrap_or_default(), text: text.clone() };
+            self.failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
         }
-        Some((answer.status().as_u16(), answer.text().await.ok()?))
+        Some((status, text))
     }
 }
 
@@ -186,6 +212,30 @@ impl Clients {
         self.running.join_all().await;
         self.book.take()
     }
+}
+
+/// Lets clients hold back beyond so many live tasks, until this is dropped. While the database says nothing, all stays as it is.
+pub fn hold_back(book: &Arc<Book>, url: &str, live_max: i64) -> JoinSet<()> {
+    let (book, url) = (book.clone(), url.to_owned());
+    let look = async move {
+        let mut connection = None;
+        loop {
+            if connection.is_none() {
+                connection = PgConnection::connect(&url).await.ok();
+            }
+            if let Some(open) = &mut connection {
+                match sqlx::query_scalar("select count(*) from tasks").fetch_one(open).await {
+                    Ok(live) => book.live.store(live, Ordering::Relaxed),
+                    Err(_) => connection = None,
+                }
+            }
+            book.full.store(book.live.load(Ordering::Relaxed) >= live_max, Ordering::Relaxed);
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    let mut looking = JoinSet::new();
+    looking.spawn(look);
+    looking
 }
 
 async fn create_on(book: Arc<Book>, targets: Arc<Targets>, pace: Pace, mut random: StdRng) {

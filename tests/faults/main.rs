@@ -2,8 +2,9 @@
 //!
 //! In reading order: `history` (what happened, from three sides), `checker` (what must hold of it), `target` and `load` (what
 //! tasks do, and who creates them), `proxy` and `world` (processes, and the ways between them), `focused` (one fault at a time),
-//! `mixed` (all of them at once, under load), `sabotage` (the product spoilt on purpose: the checker sees it), `patroni` and
-//! `failover` (a database of several servers).
+//! `mixed` (all of them at once, under load), `sabotage` (the product spoilt on purpose: the checker sees it). What needs root is
+//! ignored unless asked for: `network` and `namespaces` (packets lost between hosts), `clock` (wall clocks that jump), `disk` (no
+//! room under the database), `patroni` and `failover` (a database of several servers); `hits` counts what they hit.
 //!
 //! The long form: `TASKMASTER_FAULTS_SECONDS=1800 cargo test --release --test faults -- --nocapture mixed`; a run is repeated
 //! with the `TASKMASTER_FAULTS_SEED` that it printed, as far as real processes can be.
@@ -11,12 +12,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod checker;
+mod clock;
+mod disk;
 mod failover;
 mod focused;
 mod history;
+mod hits;
 mod liar;
 mod load;
 mod mixed;
+mod namespaces;
+mod network;
 mod patroni;
 mod proxy;
 mod sabotage;

@@ -1,6 +1,7 @@
 //! What tasks do, and the record of every run, kept outside of the database.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -36,10 +37,14 @@ pub enum Deed {
 
 impl Targets {
     pub async fn start() -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST.into()).await
+    }
+
+    pub async fn start_at(address: IpAddr) -> Self {
         let record = Record::default();
         let router = Router::new().route("/", any(arrive)).with_state(record.clone());
         let serve = async move {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let listener = TcpListener::bind((address, 0)).await.expect("a port");
             let base = format!("http://{}", listener.local_addr().expect("an address"));
             let serving = tokio::spawn(async move { axum::serve(listener, router).await.expect("serves") });
             (base, serving.abort_handle())

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use taskmaster_store::{DatabaseArgs, Store};
 
+use super::clock::Clocks;
 use super::history::{History, Stamp};
 use super::load::Book;
 use super::proxy::{Flows, Proxy, Swap};
-use super::support::{Api, Cluster, Database, JOIN_TOKEN, PATIENCE, Process, until, until_within};
+use super::support::{Api, Cluster, Database, JOIN_TOKEN, PATIENCE, Process, is_alive, until, until_within};
 use super::target::Targets;
 
 /// Where a process listens, at its place.
@@ -160,15 +161,22 @@ pub struct World {
     pub database: Database,
     cluster: Option<Cluster>,
     plan: Plan,
+    /// The wall clocks of coordinators and workers.
+    clocks: Option<Clocks>,
 }
 
 impl World {
     /// Starts everything, and waits until it is ready and every worker is listed.
     pub async fn start(plan: Plan) -> Self {
-        let (cluster, database) = match plan.own_cluster {
-            false => (None, Database::new().await),
-            true => {
-                let cluster = Cluster::start().await;
+        let cluster = if plan.own_cluster { Some(Cluster::start().await) } else { None };
+        Self::start_with(plan, cluster, None).await
+    }
+
+    /// As [`Self::start`], on this cluster, or with clocks that can be set.
+    pub async fn start_with(plan: Plan, cluster: Option<Cluster>, clocks: Option<Clocks>) -> Self {
+        let (cluster, database) = match cluster {
+            None => (None, Database::new().await),
+            Some(cluster) => {
                 let store = Store::new(cluster.server().connect_options(), &DatabaseArgs::default());
                 store.migrate().await.expect("the schema");
                 store.close().await;
@@ -176,15 +184,16 @@ impl World {
                 (Some(cluster), database)
             }
         };
-        Self::start_on(database, cluster, plan).await
+        Self::start_on(database, cluster, plan, clocks).await
     }
 
-    /// As [`Self::start`], on a database that has the schema.
-    pub async fn start_on(database: Database, cluster: Option<Cluster>, plan: Plan) -> Self {
+    /// As [`Self::start_with`], on a database that has the schema.
+    pub async fn start_on(database: Database, cluster: Option<Cluster>, plan: Plan, clocks: Option<Clocks>) -> Self {
         let targets = Arc::new(Targets::start().await);
         let (gateways, coordinators, workers) = (plan.gateways, plan.coordinators, plan.workers);
         let (none, no, nobody) = (Vec::new(), Vec::new(), Vec::new());
-        let mut world = Self { gateways: none, coordinators: no, workers: nobody, targets, database, cluster, plan };
+        let mut world =
+            Self { gateways: none, coordinators: no, workers: nobody, targets, database, cluster, plan, clocks };
         for _ in 0..gateways {
             let part = world.part(Kind::Gateway).await;
             world.gateways.push(part);
@@ -265,14 +274,16 @@ impl World {
         let (before, after) = self.database.url.split_once('@').expect("a URL with a user");
         let (_, name) = after.split_once('/').expect("a URL with a database");
         let url = format!("{before}@{place}:{DATABASE}/{name}");
-        match kind {
+        let mut environment = match kind {
             Kind::Worker => Vec::new(),
             _ => vec![
                 ("DATABASE_URL", url),
                 ("TASKMASTER_DATABASE_POOL_MAX", "8".to_owned()),
                 ("TASKMASTER_ALLOWED_HOSTS", place.to_string()),
             ],
-        }
+        };
+        environment.extend(self.clocks.iter().flat_map(|clocks| clocks.environment(place)));
+        environment
     }
 
     fn database_address(&self) -> SocketAddr {
@@ -301,6 +312,16 @@ impl World {
         ids.sort_unstable();
         let api = self.api(0);
         until("exactly the workers that run are listed", async || (api.worker_ids().await == ids).then_some(())).await;
+    }
+
+    /// Sets the wall clock of a part, by so many seconds from the true time.
+    pub fn set_clock(&self, part: &Part, seconds: i64) {
+        self.clocks.as_ref().expect("clocks that can be set").set(part.reached.address().ip(), seconds);
+    }
+
+    /// Whether the database's main process is there.
+    pub fn database_runs(&self) -> bool {
+        is_alive(self.cluster.as_ref().expect("a cluster of its own").server().pid())
     }
 
     /// Kills the database, processes and all.

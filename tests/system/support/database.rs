@@ -1,17 +1,17 @@
 //! Databases: one for each test in a shared cluster, and clusters that a test may stop.
 
-use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use taskmaster::postgres::{Options, PrivatePostgres};
 use taskmaster_store::{DatabaseArgs, Store};
-use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use super::in_background;
 use super::process::{PATIENCE, is_alive};
+use super::up::Scratch;
 
 /// The cluster of this test program. It ends with the program: the kernel tells it.
 pub async fn shared_cluster() -> &'static PrivatePostgres {
@@ -79,21 +79,27 @@ impl Database {
 
 /// A cluster of its own, which the test may stop and start again at the same address.
 pub struct Cluster {
-    directory: TempDir,
+    directory: PathBuf,
     server: Option<PrivatePostgres>,
+    /// Its directory, unless that is somebody else's.
+    _scratch: Option<Scratch>,
 }
 
 impl Cluster {
     pub async fn start() -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("permissions");
-        let mut cluster = Self { directory, server: None };
+        let scratch = Scratch::new();
+        Self::start_in(scratch.data_dir(), Some(scratch)).await
+    }
+
+    /// Keeps its data there; in a directory of its own, which goes with it, or in somebody else's.
+    pub async fn start_in(directory: PathBuf, scratch: Option<Scratch>) -> Self {
+        let mut cluster = Self { directory, server: None, _scratch: scratch };
         cluster.start_again().await;
         cluster
     }
 
     fn options(&self) -> Options {
-        Options::new(self.directory.path().join("data"))
+        Options::new(&self.directory)
     }
 
     pub async fn start_again(&mut self) {
