@@ -2,20 +2,23 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use reqwest::{Method, RequestBuilder};
 use serde::de::DeserializeOwned;
 use taskmaster_openapi::gateway::{NewTaskBatch, Stats, TaskList, paths};
 use taskmaster_openapi::limits;
 use taskmaster_openapi::problem::Problem;
-use taskmaster_openapi::task::NewTask;
+use taskmaster_openapi::task::{NewTask, Task};
 use taskmaster_service::{Secret, client};
+use uuid::Uuid;
 
 use super::QUEUE;
 
 /// No request takes longer.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+#[derive(Clone)]
 pub(super) struct Client {
     http: reqwest::Client,
     url: String,
@@ -35,10 +38,31 @@ impl Recorded {
     }
 }
 
-/// How long one task took.
+impl std::ops::Sub for Recorded {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self { complete: self.complete - before.complete, failed: self.failed - before.failed }
+    }
+}
+
+/// When a task that has ended was created, due, started, and over.
 pub(super) struct Times {
-    pub lateness_ms: f64,
-    pub end_to_end_ms: f64,
+    pub id: Uuid,
+    pub created_at: DateTime<Utc>,
+    pub due_at: DateTime<Utc>,
+    pub started_at: DateTime<Utc>,
+    pub ended_at: DateTime<Utc>,
+}
+
+impl Times {
+    pub fn late_ms(&self) -> f64 {
+        ms(self.due_at, self.started_at)
+    }
+
+    pub fn end_to_end_ms(&self) -> f64 {
+        ms(self.created_at, self.ended_at)
+    }
 }
 
 impl Client {
@@ -49,17 +73,29 @@ impl Client {
 
     /// The body of a request for so many tasks.
     pub fn body(&self, task: &NewTask, tasks: u32) -> Result<Vec<u8>, String> {
-        let body = match tasks {
-            1 => serde_json::to_vec(task),
-            _ => serde_json::to_vec(&NewTaskBatch { tasks: vec![task.clone(); tasks as usize] }),
-        };
-        body.map_err(|error| error.to_string())
+        match tasks {
+            1 => serde_json::to_vec(task).map_err(|error| error.to_string()),
+            _ => self.batch(vec![task.clone(); tasks as usize]),
+        }
     }
 
-    pub async fn create(&self, body: Vec<u8>, batch: u32) -> Result<(), String> {
-        let path = if batch == 1 { paths::TASKS } else { paths::TASKS_BATCH };
-        let request = self.request(Method::POST, path).header("content-type", "application/json").body(body);
-        self.send::<serde::de::IgnoredAny>(request).await.map(drop)
+    /// The body of a request for these tasks.
+    pub fn batch(&self, tasks: Vec<NewTask>) -> Result<Vec<u8>, String> {
+        serde_json::to_vec(&NewTaskBatch { tasks }).map_err(|error| error.to_string())
+    }
+
+    pub async fn create(&self, body: Bytes, tasks: u32) -> Result<(), String> {
+        let path = if tasks == 1 { paths::TASKS } else { paths::TASKS_BATCH };
+        self.send::<serde::de::IgnoredAny>(self.post(path, body)).await.map(drop)
+    }
+
+    /// Creates one task, and gives back its id.
+    pub async fn create_one(&self, body: Bytes) -> Result<Uuid, String> {
+        self.send::<Task>(self.post(paths::TASKS, body)).await.map(|task| task.id)
+    }
+
+    fn post(&self, path: &str, body: Bytes) -> RequestBuilder {
+        self.request(Method::POST, path).header("content-type", "application/json").body(body)
     }
 
     pub async fn recorded(&self) -> Result<Recorded, String> {
@@ -78,9 +114,9 @@ impl Client {
             let page: TaskList = self.send(self.request(Method::GET, &query)).await?;
             for task in page.tasks {
                 let ended = task.completed_at.or(task.failed_at);
-                if let (Some(started), Some(ended)) = (task.started_at, ended) {
-                    let (run_at, created_at) = (task.run_at, task.created_at);
-                    times.push(Times { lateness_ms: ms(run_at, started), end_to_end_ms: ms(created_at, ended) });
+                if let (Some(started_at), Some(ended_at)) = (task.started_at, ended) {
+                    let (id, created_at, due_at) = (task.id, task.created_at, task.run_at);
+                    times.push(Times { id, created_at, due_at, started_at, ended_at });
                 }
             }
             page_token = page.next_page_token;
@@ -112,6 +148,6 @@ impl Client {
     }
 }
 
-fn ms(from: DateTime<Utc>, to: DateTime<Utc>) -> f64 {
+pub(super) fn ms(from: DateTime<Utc>, to: DateTime<Utc>) -> f64 {
     (to - from).num_microseconds().unwrap_or(i64::MAX) as f64 / 1000.0
 }

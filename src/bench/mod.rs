@@ -1,53 +1,88 @@
-//! Measuring, through the public API alone: batches in, every task recorded.
+//! Measuring, through the public API alone: tasks in, every task recorded.
+//!
+//! In reading order: [`BenchArgs`]; `load` (who creates tasks, and who sees them recorded); the measurements, a file each; `limits`
+//! (what the machine itself can do); `client` and `figures`.
 
 mod client;
 mod figures;
+mod latency;
+mod limits;
+mod load;
+mod on_time;
+mod target;
+mod throughput;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use clap::Args;
-use futures::stream::{self, StreamExt, TryStreamExt};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use taskmaster_openapi::limits;
+use clap::{Args, ValueEnum};
+use taskmaster_openapi::limits::BATCH_TASKS_MAX;
 use taskmaster_openapi::task::NewTask;
 use taskmaster_service::settings::seconds_or_zero;
 use taskmaster_service::{Secret, Shutdown};
 
 use crate::up::{Up, UpArgs};
 use client::Client;
-use figures::{Percentiles, Report};
+use figures::Report;
+use target::Target;
 
 /// The queue of measured tasks: its counts tell when all are recorded.
 const QUEUE: &str = "bench";
-/// How often progress is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Tasks whose times are looked at: the newest ones.
-const SAMPLED_MAX: usize = 100_000;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Measure {
+    /// Tasks a second: all of them created as fast as possible, until each is recorded
+    Throughput,
+    /// Tasks a second for --seconds, created as fast as they are recorded
+    Sustained,
+    /// An idle installation: one task at a time, from the request to its start
+    Latency,
+    /// Tasks due at one moment, or spread over --seconds: how late each starts
+    OnTime,
+    /// What this machine itself can do: fsyncs, inserted rows, HTTP requests, and commands a second
+    Limits,
+}
 
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
+    /// What to measure
+    #[arg(value_enum, default_value = "throughput")]
+    measure: Measure,
     /// A running gateway. When left out, everything is started in this process on a throw-away database
     #[arg(long, env = "TASKMASTER_URL", value_name = "URL")]
     url: Option<String>,
     /// The gateway's API key, where it has any
     #[arg(long, env = "TASKMASTER_API_KEY", hide_env_values = true, value_name = "KEY")]
     api_key: Option<Secret>,
-    /// Tasks to create
-    #[arg(long, default_value_t = 50_000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
-    tasks: u32,
+    /// Tasks to create: 50,000 when left out, for `latency` 500, for `on-time` 10,000
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    tasks: Option<u32>,
     /// Tasks of one request; 1 creates each by itself
     #[arg(long, default_value_t = 1_000, value_name = "COUNT",
-        value_parser = clap::value_parser!(u32).range(1..=limits::BATCH_TASKS_MAX as i64))]
+        value_parser = clap::value_parser!(u32).range(1..=BATCH_TASKS_MAX as i64))]
     batch: u32,
     /// Requests at once
     #[arg(long, default_value_t = 4, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     connections: u32,
+    /// Create at most so many tasks a second
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// How long `sustained` takes, and over how many seconds the tasks of `on-time` are due
+    #[arg(long, default_value_t = 0, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=86_400))]
+    seconds: u32,
     /// The task, as JSON; the default does nothing
     #[arg(long, default_value = r#"{"command":"true"}"#, value_name = "JSON", value_parser = task)]
     task: NewTask,
+    /// Tasks are HTTP requests to a target in this process, and really made
+    #[arg(long, conflicts_with_all = ["task", "simulate"])]
+    http: bool,
     /// Workers of the throw-away installation
     #[arg(long, default_value_t = 1, value_name = "COUNT", conflicts_with = "url")]
     workers: u16,
+    /// Slots of each of them
+    #[arg(long, default_value_t = 5, value_name = "COUNT", conflicts_with = "url",
+        value_parser = clap::value_parser!(u16).range(1..=taskmaster_openapi::limits::SLOTS_MAX))]
+    slots: u16,
     /// Workers of the throw-away installation take so many seconds a task, and do nothing
     #[arg(long, default_value = "0", value_parser = seconds_or_zero, value_name = "SECONDS", conflicts_with_all = ["url", "real"])]
     simulate: Duration,
@@ -57,10 +92,37 @@ pub struct BenchArgs {
     /// Give up when nothing is recorded for so many seconds
     #[arg(long, default_value = "60", value_parser = seconds_or_zero, value_name = "SECONDS")]
     stall_seconds: Duration,
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 fn task(json: &str) -> Result<NewTask, String> {
     serde_json::from_str(json).map_err(|error| error.to_string())
+}
+
+impl BenchArgs {
+    fn tasks_or(&self, default: u32) -> u32 {
+        self.tasks.unwrap_or(default)
+    }
+
+    fn seconds_or(&self, default: u32) -> Duration {
+        Duration::from_secs(if self.seconds == 0 { default } else { self.seconds }.into())
+    }
+
+    fn throw_away(&self) -> UpArgs {
+        UpArgs {
+            port: 0,
+            workers: self.workers,
+            slots: self.slots,
+            simulate: (!self.real && !self.http).then_some(self.simulate),
+            data_dir: std::env::temp_dir(),
+            ephemeral: true,
+            database_url: None,
+            listen: None,
+            api_keys: Vec::new(),
+        }
+    }
 }
 
 /// Measures, and prints the figures.
@@ -68,9 +130,14 @@ fn task(json: &str) -> Result<NewTask, String> {
 /// # Errors
 /// One line: what went wrong.
 pub async fn run(args: BenchArgs, shutdown: Shutdown) -> Result<(), String> {
+    if args.measure == Measure::Limits {
+        let Some(report) = shutdown.or_stop(limits::measure()).await else { return stopped() };
+        print(&report?, args.json);
+        return Ok(());
+    }
     let up = match &args.url {
         Some(_) => None,
-        None => match Up::start(&throw_away(&args), &shutdown).await? {
+        None => match Up::start(&args.throw_away(), &shutdown).await? {
             None => return Ok(()),
             up => up,
         },
@@ -84,110 +151,36 @@ pub async fn run(args: BenchArgs, shutdown: Shutdown) -> Result<(), String> {
     if let Some(up) = up {
         up.stop().await;
     }
-    match measured {
-        Some(report) => print(&report?),
-        None => return Err("stopped before the end".into()),
-    }
+    let Some(report) = measured else { return stopped() };
+    print(&report?, args.json);
     Ok(())
 }
 
-#[allow(clippy::print_stdout, reason = "the figures are what the command is for")]
-fn print(report: &Report) {
-    println!("{report}");
+fn stopped() -> Result<(), String> {
+    Err("stopped before the end".into())
 }
 
-fn throw_away(args: &BenchArgs) -> UpArgs {
-    UpArgs {
-        port: 0,
-        workers: args.workers,
-        slots: 5,
-        simulate: (!args.real).then_some(args.simulate),
-        data_dir: std::env::temp_dir(),
-        ephemeral: true,
-        database_url: None,
-        listen: None,
-        api_keys: Vec::new(),
+#[allow(clippy::print_stdout, reason = "the figures are what the command is for")]
+fn print(report: &Report, json: bool) {
+    match json {
+        true => println!("{}", report.to_json()),
+        false => println!("{report}"),
     }
 }
 
 async fn measure(args: &BenchArgs, url: &str) -> Result<Report, String> {
+    let target = if args.http { Some(Target::start().await?) } else { None };
+    let work = match &target {
+        Some(target) => target.task(),
+        None => args.task.clone(),
+    };
+    let task = NewTask { queue: Some(QUEUE.into()), ..work };
     let client = Client::new(url, args.api_key.clone())?;
-    let before = client.recorded().await?;
-    let began = Instant::now();
-    let progress = progress(args.tasks);
-    let watching = watch(args, &client, before, &progress);
-    let (create_ms, recorded) = tokio::try_join!(
-        async {
-            let create_ms = create(args, &client).await?;
-            Ok((create_ms, began.elapsed()))
-        },
-        watching,
-    )?;
-    let elapsed = began.elapsed();
-    progress.finish_and_clear();
-    let (mut lateness_ms, mut end_to_end_ms) = (Vec::new(), Vec::new());
-    for times in client.times(SAMPLED_MAX.min(args.tasks as usize)).await? {
-        lateness_ms.push(times.lateness_ms);
-        end_to_end_ms.push(times.end_to_end_ms);
+    match args.measure {
+        Measure::Throughput => throughput::measure(args, &client, &task).await,
+        Measure::Sustained => throughput::measure_sustained(args, &client, &task).await,
+        Measure::Latency => latency::measure(args, &client, &task).await,
+        Measure::OnTime => on_time::measure(args, &client, &task).await,
+        Measure::Limits => limits::measure().await,
     }
-    Ok(Report {
-        tasks: args.tasks,
-        failed: recorded.failed - before.failed,
-        created_in: create_ms.1,
-        recorded_in: elapsed,
-        create_ms: Percentiles::of(create_ms.0),
-        lateness_ms: Percentiles::of(lateness_ms),
-        end_to_end_ms: Percentiles::of(end_to_end_ms),
-    })
-}
-
-/// Creates all tasks; gives back how long each request took, in milliseconds.
-async fn create(args: &BenchArgs, client: &Client) -> Result<Vec<f64>, String> {
-    let task = NewTask { queue: Some(QUEUE.into()), ..args.task.clone() };
-    let full = client.body(&task, args.batch)?;
-    let rest = args.tasks % args.batch;
-    let last = if rest > 0 { Some(client.body(&task, rest)?) } else { None };
-    let bodies = (0..args.tasks / args.batch).map(|_| full.clone()).chain(last);
-    stream::iter(bodies)
-        .map(|body| async {
-            let began = Instant::now();
-            client.create(body, args.batch).await?;
-            Ok(began.elapsed().as_secs_f64() * 1000.0)
-        })
-        .buffer_unordered(args.connections as usize)
-        .try_collect()
-        .await
-}
-
-/// Waits until all tasks are recorded.
-async fn watch(
-    args: &BenchArgs,
-    client: &Client,
-    before: client::Recorded,
-    progress: &ProgressBar,
-) -> Result<client::Recorded, String> {
-    let (mut last, mut moved) = (before, Instant::now());
-    loop {
-        let now = client.recorded().await?;
-        if now != last {
-            (last, moved) = (now, Instant::now());
-        }
-        let recorded = now.all() - before.all();
-        progress.set_position(u64::try_from(recorded).unwrap_or(0));
-        if recorded >= i64::from(args.tasks) {
-            return Ok(now);
-        }
-        if moved.elapsed() > args.stall_seconds {
-            return Err(format!("only {recorded} of {} tasks are recorded, and no more for a while", args.tasks));
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-fn progress(tasks: u32) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(tasks.into()), ProgressDrawTarget::stderr_with_hz(4));
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} recorded, {per_sec}, {elapsed}") {
-        bar.set_style(style);
-    }
-    bar
 }
