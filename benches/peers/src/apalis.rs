@@ -30,8 +30,10 @@ impl Peer for Apalis {
     }
 
     async fn insert(&self, jobs: Vec<Job>) -> Result<()> {
-        let tasks: std::result::Result<Vec<_>, _> =
-            jobs.iter().map(|job| Ok::<_, serde_json::Error>(TaskBuilder::new(serde_json::to_vec(job)?).build())).collect();
+        let tasks: std::result::Result<Vec<_>, _> = jobs
+            .iter()
+            .map(|job| Ok::<_, serde_json::Error>(TaskBuilder::new(serde_json::to_vec(job)?).build()))
+            .collect();
         let mut connection = self.pool.acquire().await?;
         push_tasks(&mut *connection, QUEUE, tasks?).await?;
         Ok(())
@@ -54,9 +56,8 @@ impl Peer for Apalis {
     }
 
     async fn left(&self, _: u64) -> Result<u64> {
-        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM apalis.jobs WHERE status <> 'Done'")
-            .fetch_one(&self.pool)
-            .await?;
+        let left: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM apalis.jobs WHERE status <> 'Done'").fetch_one(&self.pool).await?;
         Ok(left as u64)
     }
 }
