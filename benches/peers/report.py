@@ -1,6 +1,7 @@
 """What was measured, as a table for people, JSON for programs and a plot."""
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -52,9 +53,10 @@ def latency(runs):
 
 
 def percentile(values, share):
-    return sorted(values)[max(0, -(-int(len(values) * share * 100) // 100) - 1)]
+    return sorted(values)[max(0, math.ceil(len(values) * share) - 1)]
 
 
+# A figure's name, and the head of its column.
 COLUMNS = [("insert", "insert/s"), ("drain", "drain/s"), ("insert, then drain", "insert, then drain"),
            ("insert while draining", "insert while draining"), ("tasks/s", "**tasks/s**"), ("range", "lowest – highest"),
            ("ratio", "TaskMaster ÷ it"), ("sustained/s", "sustained/s"), ("first tenth/s", "its first tenth"),
@@ -65,7 +67,7 @@ def table(result):
     shown = [(key, title) for key, title in COLUMNS if any(cell(peer, key, result) != "" for peer in result["peers"])]
     lines = ["| | finished jobs are | " + " | ".join(title for _, title in shown) + " |", "|---|---|" + "---:|" * len(shown)]
     for peer in result["peers"]:
-        cells = [f"{peer['label']} {peer['version']}", peer["finished"], *(cell(peer, key, result) for key, _ in shown)]
+        cells = [f"{peer['label']} {peer['version']}".strip(), peer["finished"], *(cell(peer, key, result) for key, _ in shown)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -89,7 +91,7 @@ def page(result):
         "",
         f"{result['date']}, commit {result['commit']}: {machine['cores']} cores ({machine['processor']}), "
         f"{machine['memory']}, {machine['system']}, PostgreSQL {result['postgres']}. "
-        f"The machine's load before the first run was {machine['load']:.2f}: more than 0.2 means that others were using it.",
+        f"Its load when this began was {machine['load']:.2f}; others were using it if that is not the build's own.",
         "",
         f"`{result['command']}`: {result['tasks']:,} jobs, {result['rounds']} rounds, medians. "
         "What is measured, and how: [docs/benchmarks.md](../../../docs/benchmarks.md).",

@@ -6,6 +6,7 @@
 
 import argparse
 import contextlib
+import os
 import shlex
 import shutil
 import signal
@@ -97,8 +98,13 @@ def description(args):
                    "connections": peer.connections, "settings": peer.settings}
         described.append({"name": name, **one, "runs": [], "figures": {}})
     return {"date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), "commit": report.commit(),
-            "command": shlex.join(["benches/peers/run", *sys.argv[1:]]), "machine": report.machine(), "tasks": args.tasks,
+            "command": command(), "machine": report.machine(), "tasks": args.tasks,
             "rounds": args.rounds, "peers": described, "failures": []}
+
+
+def command():
+    built = os.environ.get("TASKMASTER")
+    return shlex.join([*([f"TASKMASTER={built}"] if built else []), "benches/peers/run", *sys.argv[1:]])
 
 
 def rounds(args, postgres, directory, result):
