@@ -58,7 +58,8 @@ impl Store {
             // lead a new one to a server that is the primary no more, and on a busy pool it would never be idle. An idle one
             // may lead to a server that has changed behind a pooler. Those used within the last second are taken without asking.
             .test_before_acquire(false)
-            .after_connect(|connection, _| {
+            .after_connect(move |connection, _| {
+                crate::silence::bound(port);
                 Box::pin(async move {
                     match writable(connection).await? {
                         true => Ok(()),
@@ -73,10 +74,6 @@ impl Store {
                     }
                     writable(connection).await
                 })
-            })
-            .after_connect(move |_, _| {
-                crate::silence::bound(port);
-                Box::pin(async { Ok(()) })
             })
             .connect_lazy_with(tuned(options));
         Self { pool, lanes: crate::lanes::Lanes::default(), events_waiting: Arc::default() }
