@@ -303,7 +303,6 @@ CREATE INDEX task_history_cancelled ON ONLY public.task_history USING btree (id)
 
 CREATE INDEX task_history_failed ON ONLY public.task_history USING btree (id) WHERE (status = 4);
 
-CREATE INDEX tasks_due ON public.tasks USING btree (lane, priority, run_at, id);
+CREATE INDEX tasks_cancelling ON public.tasks USING btree (id) WHERE (cancel_requested_at IS NOT NULL);
 
-ALTER TABLE ONLY public.tasks
-    ADD CONSTRAINT tasks_lane_fkey FOREIGN KEY (lane) REFERENCES public.lanes(id);
+CREATE INDEX tasks_due ON public.tasks USING btree (lane, priority, run_at, id);

@@ -369,6 +369,7 @@ impl Pair {
         self.log.push(format!("lose worker {worker}"));
         self.store.remove_workers(std::slice::from_ref(&worker)).await.unwrap();
         let limits = RescueLimits {
+            claimed_seconds_ago: 0.0,
             coordinator_lease_seconds: 3600.0,
             unstarted_seconds: 3600.0,
             timeout_margin_seconds: 3600.0,

@@ -58,16 +58,44 @@ pub(crate) struct Shared {
     pub fleet: Fleet,
     /// Where each worker's tasks are put on their way; dropping one ends its dispatcher and its tether.
     pub lines: HashMap<String, Line>,
-    /// How many tasks of each of our claims are still out.
-    claims: HashMap<i64, usize>,
+    /// What of each of our claims is still out.
+    claims: HashMap<i64, Out>,
     /// Claims of which nothing is out any more.
-    finished_claims: Vec<i64>,
+    finished_claims: FinishedClaims,
     /// The live coordinators, as of the last sign of life.
     pub peers: Vec<Peer>,
     /// Until then others take this coordinator for alive; none before its first sign of life.
     alive_until: Option<Instant>,
     /// Claims that are to go back, and could not yet.
     owed: Vec<TaskClaim>,
+}
+
+/// What of a claim is still out.
+#[derive(Debug, Default)]
+struct Out {
+    tasks: usize,
+    /// For some task the database has not confirmed that it is out of flight.
+    doubtful: bool,
+}
+
+/// Claims of which nothing is out any more.
+#[derive(Debug, Default)]
+pub(crate) struct FinishedClaims {
+    /// The database has confirmed it for every task.
+    pub confirmed: Vec<i64>,
+    /// As far as is known here.
+    pub doubtful: Vec<i64>,
+}
+
+/// How tasks came off a worker's account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// The worker ran them, and the database has recorded what came of it.
+    Recorded,
+    /// The worker speaks of them, and the database knows better.
+    Refused,
+    /// They went back, or are about to.
+    HandedBack,
 }
 
 /// The way to one worker.
@@ -120,11 +148,14 @@ impl Coordinator {
         result
     }
 
-    /// The worker does not hold these any more. `worked`: it ran them.
-    pub fn settled(&self, worker_id: &str, claims: &[TaskClaim], worked: bool) {
+    /// The worker does not hold these any more.
+    pub fn settled(&self, worker_id: &str, claims: &[TaskClaim], how: Settled) {
+        if claims.is_empty() {
+            return;
+        }
         let mut shared = self.shared();
-        let had = shared.fleet.settle(worker_id, claims, worked, Instant::now());
-        shared.count_down(&had);
+        let had = shared.fleet.settle(worker_id, claims, how != Settled::HandedBack, Instant::now());
+        shared.count_down(&had, how);
         drop(shared);
         self.room.notify_one();
     }
@@ -138,7 +169,7 @@ impl Coordinator {
             tracing::warn!(%error, worker_id, tasks = claims.len(), "tasks wait for a sweep to be handed back");
             self.shared().owed.extend(&claims);
         }
-        self.settled(worker_id, &claims, false);
+        self.settled(worker_id, &claims, Settled::HandedBack);
     }
 
     /// The worker is gone: from here, and from the database. What it held goes to others with the sweep that follows.
@@ -174,22 +205,26 @@ impl Shared {
 
     /// Claims of ours went out.
     pub fn count_up(&mut self, claim: i64, tasks: usize) {
-        *self.claims.entry(claim).or_default() += tasks;
+        self.claims.entry(claim).or_default().tasks += tasks;
     }
 
-    fn count_down(&mut self, ended: &[TaskClaim]) {
+    fn count_down(&mut self, ended: &[TaskClaim], how: Settled) {
         for TaskClaim { claim, .. } in ended {
             let Some(out) = self.claims.get_mut(claim) else { continue };
-            *out -= 1;
-            if *out == 0 {
+            out.tasks = out.tasks.saturating_sub(1);
+            out.doubtful |= how != Settled::Recorded;
+            if out.tasks == 0 {
+                match out.doubtful {
+                    true => self.finished_claims.doubtful.push(*claim),
+                    false => self.finished_claims.confirmed.push(*claim),
+                }
                 self.claims.remove(claim);
-                self.finished_claims.push(*claim);
             }
         }
     }
 
     /// Claims of which nothing is out any more, since the last time.
-    pub fn take_finished_claims(&mut self) -> Vec<i64> {
+    pub fn take_finished_claims(&mut self) -> FinishedClaims {
         std::mem::take(&mut self.finished_claims)
     }
 

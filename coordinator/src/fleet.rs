@@ -282,8 +282,7 @@ mod tests {
         }
         let done: Vec<TaskClaim> = (0..100).map(claim).collect();
         assert_eq!(fleet.settle("w00", &done, true, now).len(), 100);
-        // 100 in half a second: 200 a second, 20 in a tenth of one.
-        assert_eq!(fleet.seats(&ids, 100, now).len(), 25);
+        assert_eq!(fleet.seats(&ids, 1_000, now).len(), 5 + 100);
     }
 
     #[test]

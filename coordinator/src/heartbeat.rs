@@ -17,7 +17,7 @@ use taskmaster_store::Store;
 use taskmaster_store::fleet::{Beat, BeatAnswer};
 use tokio::sync::mpsc;
 
-use crate::coordinator::{Coordinator, Line};
+use crate::coordinator::{Coordinator, Line, Settled};
 use crate::fleet::Sign;
 use crate::{dispatch, home, tether};
 
@@ -118,7 +118,7 @@ async fn compare(
     if !missing.is_empty() {
         tracing::warn!(worker_id, tasks = missing.len(), "a worker lost tasks");
         coordinator.noted(coordinator.store.lose(&missing).await)?;
-        coordinator.settled(worker_id, &missing, false);
+        coordinator.settled(worker_id, &missing, Settled::HandedBack);
     }
     // Also of what was given here: anybody may have taken it back meanwhile.
     Ok(coordinator.noted(coordinator.store.to_stop(worker_id, held).await)?)

@@ -9,7 +9,7 @@ use taskmaster_service::batch::{BatchError, BatchLimits, Batcher};
 use taskmaster_store::outcome::WorkerReport;
 use taskmaster_store::{Store, StoreError};
 
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, Settled};
 
 type Answer = Result<Vec<ReportResult>, Arc<StoreError>>;
 
@@ -72,14 +72,16 @@ impl Coordinator {
             Problem::new(Code::DatabaseUnavailable, "Nothing was recorded. Send the reports again.")
                 .retry_after_seconds(1)
         })?;
-        let over: Vec<TaskClaim> = results
+        let over = results
             .iter()
             .zip(ends)
-            .filter(|(result, ends)| result.code != ReportCode::NotRecorded && (*ends || result.status >= 400))
-            .map(|(result, _)| TaskClaim { task_id: result.task_id, claim: result.claim })
-            .collect();
-        if !over.is_empty() {
-            self.settled(worker_id, &over, true);
+            .filter(|(result, ends)| result.code != ReportCode::NotRecorded && (*ends || result.status >= 400));
+        let (recorded, refused): (Vec<_>, Vec<_>) = over
+            .map(|(result, _)| (result.code, TaskClaim { task_id: result.task_id, claim: result.claim }))
+            .partition(|(code, _)| *code == ReportCode::Recorded);
+        for (over, how) in [(recorded, Settled::Recorded), (refused, Settled::Refused)] {
+            let over: Vec<TaskClaim> = over.into_iter().map(|(_, claim)| claim).collect();
+            self.settled(worker_id, &over, how);
         }
         Ok(results)
     }

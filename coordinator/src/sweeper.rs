@@ -15,6 +15,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const CLAIMS_EVERY: Duration = Duration::from_secs(10);
 /// Partitions and retention are seen to this often.
 const UPKEEP_EVERY: Duration = Duration::from_secs(600);
+/// Younger claims are looked at only when a worker was lost.
+const YOUNG_SECONDS: f64 = 2.0;
 /// A claim that is not started for so long is taken back, even from a live worker of a live coordinator.
 const UNSTARTED_SECONDS: f64 = 60.0;
 
@@ -35,22 +37,23 @@ impl Sweeper {
     /// Sweeps until the stop is requested.
     pub async fn run(mut self) {
         let shutdown = self.coordinator.shutdown.clone();
+        let mut asked = true;
         loop {
-            let swept = self.sweep().await;
+            let swept = self.sweep(asked).await;
             match self.coordinator.noted(swept) {
                 Ok(()) => drop(self.in_contact_since.get_or_insert_with(Instant::now)),
                 Err(_) => self.in_contact_since = None,
             }
-            let woken = async {
-                let _ = tokio::time::timeout(SWEEP_EVERY, self.coordinator.sweep.notified()).await;
-            };
-            if shutdown.or_stop(woken).await.is_none() {
-                return;
+            let woken = tokio::time::timeout(SWEEP_EVERY, self.coordinator.sweep.notified());
+            match shutdown.or_stop(woken).await {
+                None => return,
+                Some(woken) => asked = woken.is_ok(),
             }
         }
     }
 
-    async fn sweep(&mut self) -> Result<(), StoreError> {
+    /// `asked`: something may have to be rescued.
+    async fn sweep(&mut self, asked: bool) -> Result<(), StoreError> {
         let coordinator = &self.coordinator;
         let store = &coordinator.store;
         let given = Instant::now();
@@ -64,12 +67,15 @@ impl Sweeper {
         store.hand_back(&owed).await?;
         coordinator.shared().paid(owed.len());
         let finished = coordinator.shared().take_finished_claims();
-        if !finished.is_empty() {
-            store.forget_claims(&finished).await?;
+        if !finished.confirmed.is_empty() {
+            store.forget_claims(&finished.confirmed).await?;
+        }
+        if !finished.doubtful.is_empty() {
+            store.forget_ended_claims(&finished.doubtful).await?;
         }
         self.leave_to_others().await?;
-        self.bury().await?;
-        let rescued = store.rescue(&self.limits()).await?;
+        let buried = self.bury().await?;
+        let rescued = store.rescue(&self.limits(asked || buried)).await?;
         if rescued > 0 {
             tracing::info!(tasks = rescued, "rescued tasks");
         }
@@ -90,24 +96,28 @@ impl Sweeper {
         Ok(())
     }
 
-    /// Gives up workers without heartbeats. After the database was away, and at the start, workers first get the time to be heard.
-    async fn bury(&self) -> Result<(), StoreError> {
+    /// Gives up workers without heartbeats; whether there were any. After the database was away, and at the start, workers first
+    /// get the time to be heard.
+    async fn bury(&self) -> Result<bool, StoreError> {
         let lease = self.coordinator.config.worker_lease();
         if self.in_contact_since.is_none_or(|since| since.elapsed() < lease) {
-            return Ok(());
+            return Ok(false);
         }
-        for worker_id in self.coordinator.store.remove_dead_workers(lease.as_secs_f64()).await? {
+        let dead = self.coordinator.store.remove_dead_workers(lease.as_secs_f64()).await?;
+        for worker_id in &dead {
             tracing::warn!(worker_id, "a worker has no heartbeat any more");
-            self.coordinator.shared().remove(&worker_id);
+            self.coordinator.shared().remove(worker_id);
         }
-        Ok(())
+        Ok(!dead.is_empty())
     }
 
-    fn limits(&self) -> RescueLimits {
+    /// `all`: claims of any age are looked at.
+    fn limits(&self, all: bool) -> RescueLimits {
         RescueLimits {
             coordinator_lease_seconds: COORDINATOR_LEASE_SECONDS,
             unstarted_seconds: UNSTARTED_SECONDS,
             timeout_margin_seconds: self.coordinator.config.timeout_margin_seconds.as_secs_f64(),
+            claimed_seconds_ago: if all { 0.0 } else { YOUNG_SECONDS },
         }
     }
 

@@ -11,8 +11,9 @@ use tokio::task::JoinSet;
 use super::BenchArgs;
 use super::client::{Client, Recorded};
 
-/// How often the number of recorded tasks is asked for.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often the number of recorded tasks is asked for: asking costs the database time, and so it is asked seldom while much is left.
+const LOOK_EVERY_MIN: Duration = Duration::from_millis(20);
+const LOOK_EVERY_MAX: Duration = Duration::from_millis(500);
 /// Between looks at whether more may be created.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -127,8 +128,17 @@ pub(super) async fn watch(
             let asked = progress.asked();
             return Err(format!("only {all} of {asked} tasks are recorded, and no more for a while"));
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(pause(&samples, wanted())).await;
     }
+}
+
+/// Until a quarter of what is left is recorded, at the rate so far.
+fn pause(samples: &Samples, wanted: Option<u64>) -> Duration {
+    let (Some((first, _)), Some((last, recorded)), Some(wanted)) = (samples.first(), samples.last(), wanted) else {
+        return LOOK_EVERY_MAX / 5;
+    };
+    let left = wanted.saturating_sub(*recorded) as f64 / (*recorded).max(1) as f64;
+    (*last - *first).mul_f64(left.min(1e3) / 4.0).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX)
 }
 
 fn bar(tasks: Option<u64>) -> ProgressBar {

@@ -78,16 +78,16 @@ with band as materialized (
            lateral (select t.ctid as place from tasks t
                      where t.lane = b.lane and t.priority = b.priority and t.run_at >= b.head
                        and t.run_at <= now() + $6 * interval '1 millisecond' and t.status = 0
-                     order by t.run_at, t.id limit cardinality($4::text[])
+                     order by t.run_at, t.id limit cardinality($4::integer[])
                        for update skip locked) due
-     limit cardinality($4::text[])
+     limit cardinality($4::integer[])
 ), seated as materialized (
     select place, row_number() over () as seat from found
 ), number as materialized (
     select nextval(pg_get_serial_sequence('claims', 'id')) as claim where exists (select from seated)
 ), picked as (
     update tasks t
-       set status = 1, claim = number.claim, worker_id = ($4::text[])[seated.seat], picked_at = now(), started_at = null
+       set status = 1, claim = number.claim, worker_id = ($8::text[])[($4::integer[])[seated.seat]], picked_at = now(), started_at = null
       from seated, number
      where t.ctid = seated.place
     returning t.id, t.lane, t.priority, t.run_at, t.attempt, t.timeout_seconds, t.work, t.worker_id, t.claim, seated.seat
@@ -119,6 +119,12 @@ impl Store {
         let lanes: Vec<i32> = bands.iter().map(|b| b.band.lane).collect();
         let priorities: Vec<i16> = bands.iter().map(|b| b.band.priority).collect();
         let low: Vec<DateTime<Utc>> = bands.iter().map(|b| b.low_water.unwrap_or(DateTime::UNIX_EPOCH)).collect();
+        // A place in an array of texts is found by walking there: seats name their workers by number.
+        let mut workers: Vec<&String> = seats.iter().collect();
+        workers.sort_unstable();
+        workers.dedup();
+        let number = |seat: &String| workers.partition_point(|worker| *worker < seat) as i32 + 1;
+        let seats: Vec<i32> = seats.iter().map(number).collect();
         let rows = sqlx::query(CLAIM)
             .bind(lanes)
             .bind(priorities)
@@ -127,6 +133,7 @@ impl Store {
             .bind(coordinator_id)
             .bind(horizon_ms)
             .bind(AGING_SECONDS)
+            .bind(&workers)
             .fetch_all(&self.pool)
             .await?;
         if !rows.is_empty() {
@@ -207,12 +214,21 @@ impl Store {
         Ok(self.lanes.all())
     }
 
+    /// Forgets these claims: the database itself has confirmed, for each of their tasks, that it was taken out of flight.
+    ///
+    /// # Errors
+    /// When the database is not available.
+    pub async fn forget_claims(&self, claims: &[i64]) -> Result<(), StoreError> {
+        sqlx::query("delete from claims where id = any($1)").bind(claims).execute(&self.pool).await?;
+        Ok(())
+    }
+
     /// Forgets those of these claims of which nothing is in flight any more. The caller's account may be wrong (an answer was lost,
     /// a worker lied): a claim that is forgotten too early would leave tasks that nobody finds.
     ///
     /// # Errors
     /// When the database is not available.
-    pub async fn forget_claims(&self, claims: &[i64]) -> Result<(), StoreError> {
+    pub async fn forget_ended_claims(&self, claims: &[i64]) -> Result<(), StoreError> {
         sqlx::query(
             "delete from claims c
               where c.id = any($1)

@@ -117,6 +117,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "fleet", include_str!("../../migrations/0002_fleet.sql")),
     (3, "events", include_str!("../../migrations/0003_events.sql")),
     (4, "idempotency", include_str!("../../migrations/0004_idempotency.sql")),
+    (5, "lighter tasks", include_str!("../../migrations/0005_lighter_tasks.sql")),
 ];
 
 fn migrator() -> Migrator {

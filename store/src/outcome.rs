@@ -98,7 +98,8 @@ select t.id, t.claim, t.status, t.attempt, t.max_attempts, t.lost_workers, t.can
  where t.id in (select id from unnest($1::uuid[]) as w(id)) and t.status in (1, 2)
  order by t.id for update";
 
-/// Carries out verdicts on locked rows. Attempts that are not the last get a row of their own.
+/// Carries out verdicts on locked rows. Attempts that are not the last get a row of their own. What was claimed ahead of its time
+/// keeps its time.
 const SETTLE: &str = "
 with verdict as (
     select * from unnest($1::uuid[], $2::smallint[], $3::float8[], $4::smallint[], $5::smallint[], $6::boolean[],
@@ -118,7 +119,7 @@ with verdict as (
       from before where next = 0 and tried
 ), again as (
     update tasks t
-       set status = 0, run_at = now() + b.delay_seconds * interval '1 second', attempt = b.new_attempt,
+       set status = 0, run_at = greatest(t.run_at, now() + b.delay_seconds * interval '1 second'), attempt = b.new_attempt,
            lost_workers = b.new_lost_workers, hand_backs = t.hand_backs + b.hand_back::int,
            started_at = coalesce(b.new_started_at, t.started_at),
            result = case when b.tried then b.new_result::json else t.result end,

@@ -19,12 +19,14 @@ pub struct RescueLimits {
     pub unstarted_seconds: f64,
     /// How long after its time-out an attempt may still be reported by its worker.
     pub timeout_margin_seconds: f64,
+    /// Younger claims are not looked at: nothing strands them but the loss of a worker.
+    pub claimed_seconds_ago: f64,
 }
 
 /// Tasks rescued at once; the rest follows with the next sweep.
 const RESCUED_MAX: i64 = 5_000;
 
-/// In-flight tasks are found by the claims: few rows, whatever the backlog.
+/// In-flight tasks are found by the claims: few rows, whatever the backlog, and fewer where most claims end young.
 const STRANDED: &str = "
 select t.id, t.claim,
        case when w.id is null then 0
@@ -35,10 +37,11 @@ select t.id, t.claim,
        join tasks t on t.id = x.id and t.claim = c.id and t.status in (1, 2)
        left join workers w on w.id = t.worker_id
        left join coordinators o on o.id = c.coordinator_id and o.seen_at > now() - $1 * interval '1 second'
- where w.id is null
+ where c.claimed_at <= now() - $5 * interval '1 second'
+   and (w.id is null
     or (t.status = 1 and o.id is null and c.claimed_at < now() - $1 * interval '1 second')
     or (t.status = 1 and c.claimed_at < now() - $2 * interval '1 second')
-    or (t.status = 2 and t.started_at < now() - (t.timeout_seconds + $3) * interval '1 second')
+    or (t.status = 2 and t.started_at < now() - (t.timeout_seconds + $3) * interval '1 second'))
  limit $4";
 
 #[derive(Debug)]
@@ -61,6 +64,7 @@ impl Store {
             .bind(limits.unstarted_seconds)
             .bind(limits.timeout_margin_seconds)
             .bind(RESCUED_MAX)
+            .bind(limits.claimed_seconds_ago)
             .fetch_all(&self.pool)
             .await?;
         let mut rescued = 0;
@@ -190,10 +194,7 @@ impl Store {
     /// When the database is not available.
     pub async fn cancels_in_flight(&self) -> Result<Vec<(String, TaskClaim)>, StoreError> {
         let rows: Vec<(String, Uuid, i64)> = sqlx::query_as(
-            "select t.worker_id, t.id, t.claim
-               from claims c cross join lateral unnest(c.task_ids) as x(id)
-                    join tasks t on t.id = x.id and t.claim = c.id and t.status in (1, 2)
-              where t.cancel_requested_at is not null limit 10000",
+            "select worker_id, id, claim from tasks where cancel_requested_at is not null and status in (1, 2) limit 10000",
         )
         .fetch_all(&self.pool)
         .await?;
