@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::time::Duration;
+
 use sqlx::{ConnectOptions, PgPool};
 use taskmaster::postgres::{Options, PrivatePostgres};
 use taskmaster_openapi::gateway::TaskFilter;
-use taskmaster_openapi::report::{ReportCode, ReportStatus, StatusReport};
+use taskmaster_openapi::report::{ReportCode, ReportStatus, StatusReport, TaskClaim};
 use taskmaster_openapi::task::{TaskStatus, Work};
 use taskmaster_store::claim::{Band, BandFrom, ClaimedTask};
 use taskmaster_store::outcome::WorkerReport;
@@ -120,6 +122,21 @@ async fn a_claim_looks_only_at_its_bands_and_takes_no_more_than_there_are_seats(
     assert!(claimed.iter().all(|task| task.band.priority == 0 && task.attempt == 1));
     let workers: Vec<usize> = claimed.iter().map(|task| task.seat).collect();
     assert!(workers.contains(&0) && workers.contains(&1));
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_claimed_ahead_of_its_time_and_handed_back_keeps_its_time() {
+    let fixture = Fixture::new().await;
+    let later = TaskToCreate { due: Due::After(Duration::from_secs(30)), ..task(0) };
+    let created = fixture.store.create(std::slice::from_ref(&later)).await.unwrap().remove(0);
+    let bands: Vec<BandFrom> =
+        fixture.store.bands().await.unwrap().into_iter().map(|band| BandFrom { band, low_water: None }).collect();
+    let claimed = fixture.store.claim(Uuid::now_v7(), &bands, &["w".to_owned()], 60_000.0).await.unwrap().tasks;
+    let claim = TaskClaim { task_id: claimed[0].task_id, claim: claimed[0].claim };
+    assert_eq!(fixture.store.hand_back(&[claim]).await.unwrap(), 1);
+    let task = fixture.store.get(later.id).await.unwrap().unwrap();
+    assert_eq!((task.status, task.run_at), (TaskStatus::Queued, created.run_at));
     fixture.stop().await;
 }
 

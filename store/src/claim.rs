@@ -232,8 +232,8 @@ impl Store {
         sqlx::query(
             "delete from claims c
               where c.id = any($1)
-                and not exists (select from unnest(c.task_ids) as x(id) join tasks t on t.id = x.id
-                                 where t.claim = c.id and t.status in (1, 2))",
+                and not exists (select from unnest(c.task_ids) as x(id), lateral (select from tasks t
+                                 where t.id = x.id and t.claim = c.id and t.status in (1, 2) limit 1) t)",
         )
         .bind(claims)
         .execute(&self.pool)

@@ -26,7 +26,8 @@ pub struct RescueLimits {
 /// Tasks rescued at once; the rest follows with the next sweep.
 const RESCUED_MAX: i64 = 5_000;
 
-/// In-flight tasks are found by the claims: few rows, whatever the backlog, and fewer where most claims end young.
+/// In-flight tasks are found by the claims: few rows, whatever the backlog, and fewer where most claims end young. Each is looked up
+/// by its id: `limit` keeps the planner from walking over all tasks instead, when it takes the claims for more than they are.
 const STRANDED: &str = "
 select t.id, t.claim,
        case when w.id is null then 0
@@ -34,7 +35,8 @@ select t.id, t.claim,
             else 2 end as reason
   from claims c
        cross join lateral unnest(c.task_ids) as x(id)
-       join tasks t on t.id = x.id and t.claim = c.id and t.status in (1, 2)
+       cross join lateral (select * from tasks t
+                            where t.id = x.id and t.claim = c.id and t.status in (1, 2) limit 1) t
        left join workers w on w.id = t.worker_id
        left join coordinators o on o.id = c.coordinator_id and o.seen_at > now() - $1 * interval '1 second'
  where c.claimed_at <= now() - $5 * interval '1 second'
@@ -97,7 +99,8 @@ impl Store {
         let rows: Vec<(Uuid, i64)> = sqlx::query_as(
             "select t.id, t.claim
                from claims c cross join lateral unnest(c.task_ids) as x(id)
-                    join tasks t on t.id = x.id and t.claim = c.id and t.status = 1
+                    cross join lateral (select * from tasks t
+                                         where t.id = x.id and t.claim = c.id and t.status = 1 limit 1) t
               where c.coordinator_id = $1 and c.claimed_at > now() - interval '2 minutes' and c.id <> all($2) limit $3",
         )
         .bind(coordinator_id)
@@ -158,8 +161,8 @@ impl Store {
         let done = sqlx::query(
             "delete from claims c
               where c.id in (select id from claims where claimed_at < now() - interval '30 seconds' order by id limit 5000)
-                and not exists (select from unnest(c.task_ids) as x(id) join tasks t on t.id = x.id
-                                 where t.claim = c.id and t.status in (1, 2))",
+                and not exists (select from unnest(c.task_ids) as x(id), lateral (select from tasks t
+                                 where t.id = x.id and t.claim = c.id and t.status in (1, 2) limit 1) t)",
         )
         .execute(&self.pool)
         .await?;

@@ -1,0 +1,243 @@
+//! What each statement touches: rows in proportion to what it is about, whatever else is in the database, and whatever the
+//! planner believes of it.
+//!
+//! Counted are the rows and index entries that PostgreSQL itself says it has read (`pg_stat_user_tables`, `pg_stat_user_indexes`).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use taskmaster::postgres::{Options, PrivatePostgres};
+use taskmaster_openapi::gateway::TaskFilter;
+use taskmaster_openapi::report::{ReportCode, ReportStatus, StatusReport, TaskClaim};
+use taskmaster_openapi::task::{ErrorCode, TaskError, TaskStatus, Work};
+use taskmaster_store::claim::{BandFrom, ClaimedTask};
+use taskmaster_store::outcome::WorkerReport;
+use taskmaster_store::rescue::RescueLimits;
+use taskmaster_store::{DatabaseArgs, Due, Store, TaskToCreate};
+use uuid::Uuid;
+
+/// Tasks of each step.
+const BATCH: usize = 100;
+/// Rows and index entries that a step may read: so many a task, and so many besides (bands, lanes, counters, bounded scans).
+const PER_TASK: i64 = 12;
+const BESIDES: i64 = 600;
+/// Rows of a bounded scan of a list (see the store's `read`).
+const LISTED: i64 = 25_000;
+const WORKER: &str = "worker";
+
+struct Fixture {
+    server: PrivatePostgres,
+    sql: PgPool,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let server = PrivatePostgres::start(&Options::ephemeral()).await.unwrap();
+        let fixture = Self { sql: PgPool::connect_with(server.connect_options()).await.unwrap(), server };
+        let store = fixture.store();
+        store.migrate().await.unwrap();
+        // One of each queue, so that its lanes are there.
+        for queue in QUEUES {
+            store.create_ids(&[task(queue, 0, Due::After(HOUR))]).await.unwrap();
+        }
+        store.close().await;
+        fixture
+    }
+
+    fn store(&self) -> Store {
+        Store::new(self.server.connect_options(), &DatabaseArgs::default())
+    }
+
+    async fn run(&self, sql: &'static str) {
+        sqlx::raw_sql(sql).execute(&self.sql).await.unwrap();
+    }
+
+    /// Rows that were read so far, by whoever has closed its connection since.
+    async fn read(&self) -> i64 {
+        let sql = "select (select coalesce(sum(seq_tup_read), 0) from pg_stat_user_tables)::bigint
+                        + (select coalesce(sum(idx_tup_read), 0) from pg_stat_user_indexes)::bigint";
+        sqlx::query_scalar(sql).fetch_one(&self.sql).await.unwrap()
+    }
+
+    /// Does something with a store of its own, and fails when that reads more than so many rows.
+    async fn within<T>(&self, rows: i64, what: &str, step: impl AsyncFnOnce(&Store) -> T) -> T {
+        let before = self.read().await;
+        let store = self.store();
+        let done = step(&store).await;
+        // Servers tell their counts when a connection ends; the server's process may take a moment to end after it.
+        store.close().await;
+        let mut read = self.read().await - before;
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let now = self.read().await - before;
+            if now == read && self.alone().await {
+                break;
+            }
+            read = now;
+        }
+        assert!(read <= rows, "{what} read {read} rows, more than {rows}");
+        done
+    }
+
+    /// Whether no store is connected.
+    async fn alone(&self) -> bool {
+        let sql = "select count(*) from pg_stat_activity where application_name = 'taskmaster'";
+        sqlx::query_scalar::<_, i64>(sql).fetch_one(&self.sql).await.unwrap() == 0
+    }
+
+    async fn stop(self) {
+        self.sql.close().await;
+        self.server.stop().await;
+    }
+}
+
+const QUEUES: [&str; 3] = ["default", "mail", "video"];
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn task(queue: &str, priority: i16, due: Due) -> TaskToCreate {
+    TaskToCreate {
+        id: Uuid::now_v7(),
+        work: Work::Command("true".into()),
+        due,
+        queue: queue.into(),
+        priority,
+        max_attempts: 3,
+        retry: None,
+        timeout_seconds: 300,
+        tags: Vec::new(),
+    }
+}
+
+fn report(claimed: &ClaimedTask, status: ReportStatus) -> WorkerReport {
+    let error = TaskError { code: ErrorCode::ExitStatus, message: "1".into() };
+    let report = StatusReport {
+        task_id: claimed.task_id,
+        claim: claimed.claim,
+        status,
+        started_ms_ago: Some(2),
+        ended_ms_ago: Some(1),
+        result: None,
+        error: (status == ReportStatus::Failed).then_some(error),
+        permanent: false,
+        retry_after_ms: None,
+    };
+    WorkerReport { worker_id: WORKER.into(), report }
+}
+
+async fn claim(store: &Store, tasks: usize) -> Vec<ClaimedTask> {
+    let bands = store.bands().await.unwrap();
+    let bands: Vec<BandFrom> = bands.into_iter().map(|band| BandFrom { band, low_water: None }).collect();
+    let claimed = store.claim(Uuid::now_v7(), &bands, &vec![WORKER.to_owned(); tasks], 0.0).await.unwrap().tasks;
+    assert_eq!(claimed.len(), tasks);
+    claimed
+}
+
+async fn record(store: &Store, claimed: &[ClaimedTask], status: ReportStatus) {
+    let reports: Vec<WorkerReport> = claimed.iter().map(|task| report(task, status)).collect();
+    let recorded = store.record(&reports).await.unwrap();
+    assert!(recorded.results.iter().all(|result| result.code == ReportCode::Recorded));
+}
+
+/// The whole life of some tasks, and every question about them, each within its bound.
+async fn assert_every_step_reads_little(fixture: &Fixture) {
+    let bound = PER_TASK * BATCH as i64 + BESIDES;
+    let tasks: Vec<TaskToCreate> = (0..3 * BATCH).map(|i| task(QUEUES[i % 3], (i % 10) as i16, Due::Now)).collect();
+    fixture.within(3 * bound, "creating", async |store| store.create_ids(&tasks).await.unwrap()).await;
+    let first = fixture.within(bound, "claiming", async |store| claim(store, BATCH).await).await;
+    let second = fixture.within(bound, "claiming again", async |store| claim(store, BATCH).await).await;
+    let third = fixture.within(bound, "claiming the rest", async |store| claim(store, BATCH).await).await;
+    let started = async |store: &Store| record(store, &first, ReportStatus::Started).await;
+    fixture.within(bound, "recording starts", started).await;
+    let complete = async |store: &Store| record(store, &first, ReportStatus::Complete).await;
+    fixture.within(bound, "recording successes", complete).await;
+    let failed = async |store: &Store| record(store, &second, ReportStatus::Failed).await;
+    fixture.within(bound, "recording failures", failed).await;
+    let held: Vec<TaskClaim> =
+        third.iter().map(|task| TaskClaim { task_id: task.task_id, claim: task.claim }).collect();
+    fixture.within(bound, "comparing", async |store| store.to_stop(WORKER, &held).await.unwrap()).await;
+    fixture.within(bound, "handing back", async |store| store.hand_back(&held).await.unwrap()).await;
+    let limits = RescueLimits {
+        coordinator_lease_seconds: 5.0,
+        unstarted_seconds: 60.0,
+        timeout_margin_seconds: 15.0,
+        claimed_seconds_ago: 0.0,
+    };
+    fixture.within(3 * bound, "rescuing", async |store| store.rescue(&limits).await.unwrap()).await;
+    fixture.within(3 * bound, "sweeping", async |store| store.sweep_claims().await.unwrap()).await;
+    fixture.within(BESIDES, "looking for cancels", async |store| store.cancels_in_flight().await.unwrap()).await;
+    let ended = first[0].task_id;
+    fixture.within(BESIDES, "getting", async |store| store.get(ended).await.unwrap().unwrap()).await;
+    fixture.within(BESIDES, "cancelling", async |store| store.cancel(tasks[1].id).await.unwrap()).await;
+    let moved = async |store: &Store| while store.advance_events().await.unwrap() {};
+    fixture.within(3 * bound, "moving events", moved).await;
+    fixture.within(3 * bound, "counting", async |store| store.stats().await.unwrap()).await;
+    for filter in filters() {
+        let what = format!("listing by {filter:?}");
+        fixture.within(LISTED, &what, async |store| store.list(&filter, None, 50).await.unwrap()).await;
+    }
+}
+
+fn filters() -> Vec<TaskFilter> {
+    let all = TaskFilter::default;
+    vec![
+        all(),
+        TaskFilter { status: Some(TaskStatus::Queued), ..all() },
+        TaskFilter { status: Some(TaskStatus::Failed), ..all() },
+        TaskFilter { queue: Some("video".into()), ..all() },
+        TaskFilter { worker_id: Some("nobody".into()), ..all() },
+    ]
+}
+
+/// Of every queue and priority: tasks of the future, and tasks that have ended, in three months.
+const MUCH: &str = "
+insert into tasks (id, lane, priority, run_at, created_at, scheduled_at, max_attempts, timeout_seconds, work)
+select overlay(overlay(gen_random_uuid()::text placing '7' from 15) placing '01900000-0000' from 1)::uuid, l.id, i % 10, at, now(), at, 3, 300,
+       '{\"command\":\"true\"}'
+  from lanes l, generate_series(1, 30000) i, lateral (select now() + interval '1 hour' + i * interval '1 second' as at) a;
+insert into task_history (id, finished_at, run_at, created_at, scheduled_at, claim, picked_at, started_at, lane, timeout_seconds,
+       priority, status, attempt, max_attempts, hand_backs, lost_workers, worker_id, work)
+select overlay(overlay(gen_random_uuid()::text placing '7' from 15) placing '01900000-0001' from 1)::uuid, at, at, at, at, i, at, at, l.id, 300,
+       i % 10, 3 + (i % 1000 = 0)::int, 1, 3, 0, 0, 'worker', '{\"command\":\"true\"}'
+  from lanes l, generate_series(1, 30000) i, lateral (select now() - (i % 60) * interval '12 hours' as at) a;
+";
+
+#[tokio::test]
+async fn in_an_almost_empty_database_every_step_reads_rows_in_proportion() {
+    let fixture = Fixture::new().await;
+    assert_every_step_reads_little(&fixture).await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn among_many_future_and_ended_tasks_every_step_reads_no_more() {
+    let fixture = Fixture::new().await;
+    fixture.run(MUCH).await;
+    fixture.run("vacuum analyze tasks; ").await;
+    fixture.run("vacuum analyze task_history").await;
+    assert_every_step_reads_little(&fixture).await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn with_statistics_of_an_empty_database_every_step_reads_no_more() {
+    let fixture = Fixture::new().await;
+    fixture.run("alter table tasks set (autovacuum_enabled = off)").await;
+    fixture.run("analyze tasks; analyze task_history; analyze claims; analyze event_inbox; analyze attempts").await;
+    fixture.run(MUCH).await;
+    assert_every_step_reads_little(&fixture).await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn with_statistics_of_a_full_database_that_was_emptied_every_step_reads_no_more() {
+    let fixture = Fixture::new().await;
+    fixture.run(MUCH).await;
+    fixture.run("analyze tasks; analyze task_history").await;
+    fixture.run("alter table tasks set (autovacuum_enabled = off)").await;
+    fixture.run("delete from tasks where run_at > now() + interval '61 minutes'; truncate task_history").await;
+    fixture.run("vacuum tasks").await;
+    assert_every_step_reads_little(&fixture).await;
+    fixture.stop().await;
+}
