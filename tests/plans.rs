@@ -236,8 +236,7 @@ async fn with_statistics_of_a_full_database_that_was_emptied_every_step_reads_no
     fixture.run(MUCH).await;
     fixture.run("analyze tasks; analyze task_history").await;
     fixture.run("alter table tasks set (autovacuum_enabled = off)").await;
-    fixture.run("delete from tasks where run_at > now() + interval '61 minutes'; truncate task_history").await;
-    fixture.run("vacuum tasks").await;
+    fixture.run("truncate tasks, task_history").await;
     assert_every_step_reads_little(&fixture).await;
     fixture.stop().await;
 }
