@@ -25,6 +25,12 @@ const CLAIM_MAX: usize = 1_000;
 const LATE_COMMIT: TimeDelta = TimeDelta::milliseconds(500);
 /// A rescan goes back so far below the low-water mark: no transaction lives longer (see the store's statement time-out).
 const RESCAN: TimeDelta = TimeDelta::seconds(30);
+/// What is due and was not claimed is locked by another coordinator: it is looked at again after so long.
+const SOONEST: Duration = Duration::from_millis(1);
+/// Of so many polls one looks from the bottom.
+const DEEP_EVERY: u32 = 6;
+/// The priorities that tasks have (see the contract).
+const PRIORITIES: [i16; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 /// After a claim that found less than there was room for, late commits are looked for once more.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Notifications that may wait for the poller; the connection is not read further before.
@@ -56,6 +62,8 @@ pub(crate) struct Poller {
     lanes: Vec<Lane>,
     bands: HashMap<Band, Watch>,
     next_poll: Instant,
+    /// When a poll looks from the bottom next.
+    next_deep: Instant,
     /// The numbers of the newest claims that were heard of, and when.
     heard: VecDeque<(Instant, i64)>,
     /// A claim was not answered: until then it may turn out to have been made.
@@ -77,6 +85,7 @@ impl Poller {
             lanes: Vec::new(),
             bands: HashMap::new(),
             next_poll: Instant::now(),
+            next_deep: Instant::now(),
             heard: VecDeque::new(),
             unheard_until: None,
         }
@@ -159,17 +168,33 @@ impl Poller {
         Ok(())
     }
 
-    /// The poll: looks at every band there is, from further down than the marks say.
+    /// The poll: looks for what is due next in every band that there can be, from further down than the marks say; now and then
+    /// from the bottom, for what another coordinator had locked when this one passed, and then did not claim after all.
     async fn rescan(&mut self) -> Result<(), StoreError> {
-        self.next_poll = Instant::now() + self.coordinator.config.poll_seconds;
+        let now = Instant::now();
+        self.next_poll = now + self.coordinator.config.poll_seconds;
         self.give_back_unheard().await?;
         self.lanes = self.coordinator.noted(self.coordinator.store.lanes().await)?;
-        let before = std::mem::take(&mut self.bands);
-        for band in self.coordinator.store.bands().await? {
-            let mark = before.get(&band).and_then(|watch| watch.low_water).map(|mark| mark - RESCAN);
-            self.bands.insert(band, Watch { low_water: mark, hot: true, below: true, ..Watch::default() });
+        let from_the_bottom = now >= self.next_deep;
+        if from_the_bottom {
+            self.next_deep = now + self.coordinator.config.poll_seconds * DEEP_EVERY;
         }
+        for watch in self.bands.values_mut() {
+            watch.low_water = watch.low_water.filter(|_| !from_the_bottom).map(|mark| mark - RESCAN);
+            watch.below = true;
+        }
+        self.look_ahead(&self.all_bands()).await?;
+        let by_then = Instant::now() + SOONEST;
+        let due = self.bands.values_mut().filter(|watch| watch.at.is_some_and(|at| at <= by_then));
+        due.for_each(|watch| (watch.at, watch.hot, watch.below) = (None, true, true));
         Ok(())
+    }
+
+    /// Every band that there can be.
+    fn all_bands(&self) -> Vec<BandFrom> {
+        let bands = self.lanes.iter().flat_map(|lane| PRIORITIES.map(|priority| Band { lane: lane.id, priority }));
+        let mark = |band| self.bands.get(&band).and_then(|watch| watch.low_water);
+        bands.map(|band| BandFrom { band, low_water: mark(band) }).collect()
     }
 
     /// One claim for each group of workers that has room. `true` when there may be more to claim.
@@ -280,6 +305,10 @@ impl Poller {
         let next: HashMap<Band, f64> = self.coordinator.store.next_due(bands, ahead_ms).await?.into_iter().collect();
         let now = Instant::now();
         for BandFrom { band, .. } in bands {
+            // Most bands that there can be are not there.
+            if !next.contains_key(band) && !self.bands.contains_key(band) {
+                continue;
+            }
             let watch = self.bands.entry(*band).or_default();
             watch.hot = false;
             watch.look_again = (!std::mem::take(&mut watch.below)).then_some(now + LOOK_AGAIN);
@@ -291,7 +320,7 @@ impl Poller {
 
 /// From now until a task that is due in so many milliseconds may be claimed.
 fn wait_for(due_in_ms: f64) -> Duration {
-    Duration::from_secs_f64((due_in_ms / 1000.0 - HORIZON.as_secs_f64()).clamp(0.001, 3_600.0))
+    Duration::from_secs_f64((due_in_ms / 1000.0 - HORIZON.as_secs_f64()).clamp(SOONEST.as_secs_f64(), 3_600.0))
 }
 
 /// Passes notifications on, over connections as they come and go.

@@ -33,6 +33,8 @@ const QUEUE: &str = "bench";
 enum Measure {
     /// Tasks a second: all of them created as fast as possible, until each is recorded
     Throughput,
+    /// Tasks created a second: they are due in an hour, and nothing runs
+    Create,
     /// Tasks a second for --seconds, created as fast as they are recorded
     Sustained,
     /// An idle installation: one task at a time, from the request to its start
@@ -178,6 +180,7 @@ async fn measure(args: &BenchArgs, url: &str) -> Result<Report, String> {
     let client = Client::new(url, args.api_key.clone())?;
     match args.measure {
         Measure::Throughput => throughput::measure(args, &client, &task).await,
+        Measure::Create => throughput::measure_create(args, &client, &task).await,
         Measure::Sustained => throughput::measure_sustained(args, &client, &task).await,
         Measure::Latency => latency::measure(args, &client, &task).await,
         Measure::OnTime => on_time::measure(args, &client, &task).await,

@@ -36,6 +36,17 @@ pub(super) async fn measure(args: &BenchArgs, client: &Client, task: &NewTask) -
     times(report, client, tasks).await
 }
 
+/// Creates all tasks as fast as possible, far ahead of their time.
+pub(super) async fn measure_create(args: &BenchArgs, client: &Client, task: &NewTask) -> Result<Report, String> {
+    let tasks = args.tasks_or(50_000).into();
+    let task = NewTask { delay_seconds: Some(3_600.0), ..task.clone() };
+    let amount = Amount { tasks, waiting_max: u64::MAX };
+    let began = Instant::now();
+    let create_ms = create(args, client, &task, amount, &Arc::default()).await?;
+    let report = Report::new(format!("{tasks} tasks, due in an hour"));
+    Ok(report.rate("created", tasks as f64, began.elapsed(), "tasks").times("create", create_ms, "a request"))
+}
+
 /// Creates tasks as fast as they are recorded, for as long as asked for.
 pub(super) async fn measure_sustained(args: &BenchArgs, client: &Client, task: &NewTask) -> Result<Report, String> {
     let seconds = args.seconds_or(60);

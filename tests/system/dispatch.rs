@@ -51,6 +51,22 @@ async fn more_tasks_than_slots_are_shared_alike_among_workers_that_are_equally_f
     assert!(shares.len() == 4 && shares.iter().all(|share| (15..=25).contains(share)), "{shares:?}");
 }
 
+/// As when a coordinator dies while it claims: others have passed what it had locked.
+#[tokio::test]
+async fn a_task_that_was_locked_when_it_was_its_turn_runs_when_it_is_let_go() {
+    let target = Target::quick().await;
+    let mut system = System::builder().workers(0).coordinator_args(&["--poll-seconds", "1"]).start().await;
+    let passed = system.api.create(target.task()).await.id;
+    let mut other = system.database.connect().await;
+    let lock =
+        "begin; update tasks set run_at = run_at - interval '1 hour'; commit; begin; select from tasks for update";
+    sqlx::raw_sql(lock).execute(&mut other).await.unwrap();
+    system.add_http_worker().await;
+    system.api.run(target.task()).await;
+    sqlx::raw_sql("rollback").execute(&mut other).await.unwrap();
+    assert_eq!(system.api.ended(passed).await.status, TaskStatus::Complete);
+}
+
 #[tokio::test]
 async fn two_coordinators_never_give_one_task_to_two_workers() {
     const TASKS: usize = 10_000;
