@@ -36,7 +36,7 @@ def of(runs, measure):
 def sustained(runs):
     if not runs:
         return {}
-    rates = [[run["samples"][-1] / run["seconds"], tenth(run, 0), tenth(run, 9)] for run in runs]
+    rates = [run.get("rates") or [run["samples"][-1] / run["seconds"], tenth(run, 0), tenth(run, 9)] for run in runs]
     return dict(zip(("sustained/s", "first tenth/s", "last tenth/s"), map(median, zip(*rates))))
 
 
@@ -48,7 +48,7 @@ def tenth(run, number):
 def latency(runs):
     if not runs:
         return {}
-    percentiles = [[percentile(run["latencies_ms"], share) for share in (0.5, 0.99)] for run in runs]
+    percentiles = [run.get("percentiles") or [percentile(run["latencies_ms"], share) for share in (0.5, 0.99)] for run in runs]
     return dict(zip(("p50 ms", "p99 ms"), map(median, zip(*percentiles))))
 
 

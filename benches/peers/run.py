@@ -152,6 +152,10 @@ def measure(name, what, tasks, args, postgres, directory):
 def brief(figures, tasks):
     if "total" in figures:
         return f"{tasks / figures['total']:,.0f} a second"
+    if "rates" in figures:
+        return f"{figures['rates'][0]:,.0f} a second"
+    if "percentiles" in figures:
+        return f"p50 {figures['percentiles'][0]:.1f} ms"
     if "samples" in figures:
         return f"{figures['samples'][-1] / figures['seconds']:,.0f} a second"
     return f"p50 {report.percentile(figures['latencies_ms'], 0.5):.1f} ms"

@@ -69,9 +69,9 @@ pub struct BenchArgs {
     /// Create at most so many tasks a second
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
-    /// How long `sustained` takes, and over how many seconds the tasks of `on-time` are due
-    #[arg(long, default_value_t = 0, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=86_400))]
-    seconds: u32,
+    /// How long `sustained` takes: 60 when left out; over how many seconds the tasks of `on-time` are due: all at one moment when left out
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    seconds: Option<u32>,
     /// The task, as JSON; the default does nothing
     #[arg(long, default_value = r#"{"command":"true"}"#, value_name = "JSON", value_parser = task)]
     task: NewTask,
@@ -109,7 +109,7 @@ impl BenchArgs {
     }
 
     fn seconds_or(&self, default: u32) -> Duration {
-        Duration::from_secs(if self.seconds == 0 { default } else { self.seconds }.into())
+        Duration::from_secs(self.seconds.unwrap_or(default).into())
     }
 
     fn throw_away(&self) -> UpArgs {

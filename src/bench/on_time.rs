@@ -20,7 +20,7 @@ pub(super) async fn measure(args: &BenchArgs, client: &Client, task: &NewTask) -
     let tasks = args.tasks_or(10_000);
     let lead = LEAD + Duration::from_secs((tasks / CREATED_PER_SECOND).into());
     let first = Utc::now() + lead;
-    let apart = Duration::from_secs(args.seconds.into()) / tasks;
+    let apart = args.seconds_or(0) / tasks;
     let due = |number: u32| first + TimeDelta::from_std(apart * number).unwrap_or_default();
     for begin in (0..tasks).step_by(args.batch as usize) {
         let end = tasks.min(begin + args.batch);
@@ -40,7 +40,7 @@ pub(super) async fn measure(args: &BenchArgs, client: &Client, task: &NewTask) -
         late_ms.clone(),
         "after it was due; below 0 would be early",
     );
-    let (Some((begun, _)), Some((ended, _)), 0) = (starts.first(), starts.last(), args.seconds) else {
+    let (Some((begun, _)), Some((ended, _)), None) = (starts.first(), starts.last(), args.seconds) else {
         return Ok(report);
     };
     // All are due at once: what can start only after others is not late for that.
