@@ -282,7 +282,7 @@ mod tests {
         }
         let done: Vec<TaskClaim> = (0..100).map(claim).collect();
         assert_eq!(fleet.settle("w00", &done, true, now).len(), 100);
-        assert_eq!(fleet.seats(&ids, 1_000, now).len(), 5 + 100);
+        assert_eq!(fleet.seats(&ids, 1_000, now).len(), 5 + 200);
     }
 
     #[test]

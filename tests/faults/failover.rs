@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::checker::assert_whole;
 use super::history::{Answer, History, Spec, Stamp};
+use super::hits::{ENOUGH, Hits, Whose};
 use super::load::{Book, Clients, Failure, Pace};
 use super::patroni::Patroni;
 use super::support::{Database, until, until_within};
@@ -74,9 +75,9 @@ async fn a_database_that_fails_over_synchronously_costs_no_accepted_task_and_wor
     }
     let mut history = clients.stop().await;
     world.finish(&mut history, END).await;
-    eprintln!("    {} tasks accepted, {} there; hit in all: {hits:?}", accepted(&history), history.rows.len());
+    eprintln!("    {} tasks accepted, {} there; hit in all: {hits}", accepted(&history), history.rows.len());
     assert_whole(&history);
-    hits.assert_at_least(100);
+    assert!(hits.each().iter().all(|count| *count >= ENOUGH), "{hits}");
     let defects: Vec<Failure> = book.failures().into_iter().filter(|failure| failure.status == 500).collect();
     assert!(defects.is_empty(), "nothing that breaks outside is an excuse for a 500: {defects:?}");
 }
@@ -90,7 +91,7 @@ async fn fail_over(fault: Fault, patroni: &mut Patroni, world: &mut World, book:
     tokio::time::sleep(BEFORE).await;
     let mut bursts = JoinSet::new();
     burst(world, book, &mut bursts, &[(BACKLOG, 1_000)]);
-    let mut hits = Hits::at_a_busy_moment(world).await;
+    let mut hits = busy_moment(world).await;
     burst(world, book, &mut bursts, &[(BURST, 50); BURSTS]);
     hits.creating = creating_many(book).await;
 
@@ -199,40 +200,15 @@ async fn creating_many(book: &Book) -> i64 {
     creating()
 }
 
-/// How many tasks a fault hit, in which state.
-#[derive(Debug, Clone, Copy, Default)]
-struct Hits {
-    creating: i64,
-    waiting: i64,
-    picked: i64,
-    started: i64,
-}
-
-impl Hits {
-    /// Waits for a moment in which there are many tasks in each state of the database's.
-    async fn at_a_busy_moment(world: &World) -> Self {
-        let mut connection = world.database.connect().await;
-        let began = Instant::now();
-        loop {
-            let sql = "select count(*) filter (where status = 0 and run_at <= now()), \
-                       count(*) filter (where status = 1), count(*) filter (where status = 2) from tasks";
-            let (waiting, picked, started) = sqlx::query_as(sql).fetch_one(&mut connection).await.expect("counts");
-            if [waiting, picked, started].iter().all(|count: &i64| *count >= BUSY) || began.elapsed() > MOMENT {
-                return Self { creating: 0, waiting, picked, started };
-            }
+/// Waits for a moment in which there are many tasks in each state of the database's.
+async fn busy_moment(world: &World) -> Hits {
+    let began = Instant::now();
+    loop {
+        let mut hits = Hits::default();
+        hits.count(&world.database.url, Whose::Everybodys).await;
+        if hits.each()[1..].iter().all(|count| *count >= BUSY) || began.elapsed() > MOMENT {
+            return hits;
         }
-    }
-
-    fn add(&mut self, other: Self) {
-        self.creating += other.creating;
-        self.waiting += other.waiting;
-        self.picked += other.picked;
-        self.started += other.started;
-    }
-
-    fn assert_at_least(&self, least: i64) {
-        let each = [self.creating, self.waiting, self.picked, self.started];
-        assert!(each.iter().all(|count| *count >= least), "{self:?}");
     }
 }
 

@@ -89,6 +89,19 @@ impl Hits {
         self.started += of(2);
     }
 
+    /// Creating, waiting, PICKED, STARTED.
+    pub fn each(&self) -> [i64; 4] {
+        [self.creating, self.waiting, self.picked, self.started]
+    }
+
+    pub fn add(&mut self, other: Self) {
+        self.times += other.times;
+        self.creating += other.creating;
+        self.waiting += other.waiting;
+        self.picked += other.picked;
+        self.started += other.started;
+    }
+
     /// Counts what is being created through a gateway at this moment.
     pub fn count_creating(&mut self, book: &Book, gateway: usize) {
         self.creating += book.creating[gateway].load(Ordering::Relaxed);
@@ -100,7 +113,7 @@ impl fmt::Display for Hits {
         let Self { times, creating, waiting, picked, started } = self;
         write!(
             f,
-            "{times:>4} times, {creating:>6} creating, {waiting:>6} waiting, {picked:>6} PICKED, {started:>6} STARTED"
+            "{times:>4} times,{creating:>7} creating,{waiting:>7} waiting,{picked:>7} PICKED,{started:>7} STARTED"
         )
     }
 }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::checker::assert_whole;
 use super::history::{Answer, History, Spec};
+use super::hits::{ENOUGH, Hits, Whose};
 use super::liar::{Liar, lies};
 use super::load::{Clients, Pace};
 use super::proxy::Flows;
@@ -133,7 +134,7 @@ impl std::fmt::Display for Aim {
 }
 
 impl Aim {
-    /// Which of the columns of [`Hits`] it can hit: what is being created, waits, is PICKED, is STARTED.
+    /// Which states it can hit: what is being created, waits, is PICKED, is STARTED.
     fn can_hit(self) -> [bool; 4] {
         match (self.fault, self.at) {
             (Fault::LoseClaim, _) => [false, true, false, false],
@@ -175,23 +176,10 @@ const CLAIM: &str = "from seated, number";
 const RECORD: &str = "delete from tasks t using done r";
 const CREATE: &str = "insert into tasks (id, lane, priority, run_at, created_at";
 
-/// How many tasks a kind of fault hit, in which state.
-#[derive(Debug, Clone, Copy, Default)]
-struct Hits {
-    times: u64,
-    /// Being created, waiting, PICKED, STARTED.
-    tasks: [i64; 4],
-}
-
-/// What every fault is to hit in each state that it can hit, in a long run.
-const WANTED: i64 = 100;
-
-impl Hits {
-    /// The fewest that it hit in a state that it can hit, up to what is wanted.
-    fn least(&self, aim: Aim) -> i64 {
-        let of = self.tasks.iter().zip(aim.can_hit()).filter(|(_, can)| *can).map(|(hits, _)| *hits);
-        of.min().unwrap_or(0).min(WANTED)
-    }
+/// The fewest that a fault hit in a state that it can hit, up to what is enough.
+fn least(hits: &Hits, aim: Aim) -> i64 {
+    let of = hits.each().into_iter().zip(aim.can_hit()).filter(|(_, can)| *can).map(|(hits, _)| hits);
+    of.min().unwrap_or(0).min(ENOUGH)
 }
 
 /// A fault in progress.
@@ -206,14 +194,13 @@ struct Storm {
     random: StdRng,
     active: Vec<Active>,
     hits: BTreeMap<Aim, Hits>,
-    observer: Option<PgConnection>,
     database_back: Option<Instant>,
 }
 
 impl Storm {
     fn new(form: Form) -> Self {
         let random = StdRng::seed_from_u64(form.seed);
-        Self { form, random, active: Vec::new(), hits: BTreeMap::new(), observer: None, database_back: None }
+        Self { form, random, active: Vec::new(), hits: BTreeMap::new(), database_back: None }
     }
 
     /// Begins a fault of something that nothing else is wrong with.
@@ -236,10 +223,10 @@ impl Storm {
 
     /// One of the faults that have hit least so far.
     fn next_aim(&mut self) -> Aim {
-        let least = |aim: &Aim| self.hits.get(aim).map_or(0, |hits| hits.least(*aim));
+        let least = |aim: &Aim| self.hits.get(aim).map_or(0, |hits| least(hits, *aim));
         let aims = aims();
         let fewest = aims.iter().map(least).min().unwrap_or(0);
-        let behind: Vec<Aim> = aims.into_iter().filter(|aim| least(aim) <= fewest + WANTED / 5).collect();
+        let behind: Vec<Aim> = aims.into_iter().filter(|aim| least(aim) <= fewest + ENOUGH / 5).collect();
         *behind.choose(&mut self.random).expect("a fault")
     }
 
@@ -313,58 +300,31 @@ impl Storm {
 
     /// Counts what a fault is about to hit at the part of this number. What creates is hit while much is being created.
     async fn count(&mut self, aim: Aim, world: &mut World, clients: &mut Clients, number: usize) {
-        let states = match aim.at {
-            Some(Kind::Gateway) => Vec::new(),
-            Some(Kind::Worker) => self.states(world, "select $1", &world.workers[number].id).await,
-            Some(Kind::Coordinator) => {
-                let id = &world.coordinators[number].id;
-                self.states(world, "select id from workers where home = $1::uuid", id).await
-            }
-            None => self.states(world, "select worker_id from tasks where $1 = ''", "").await,
-        };
-        let creating = match aim.can_hit()[0] {
-            true => clients.volley(number, self.random.random()).await,
-            false => 0,
-        };
-        let hits = self.hits.entry(aim).or_default();
-        hits.times += 1;
-        hits.tasks[0] += creating;
-        for (status, count) in states {
-            hits.tasks[1 + status.clamp(0, 2) as usize] += count;
+        let mut hits = Hits::default();
+        let url = &world.database.url;
+        match aim.at {
+            Some(Kind::Gateway) => hits.times += 1,
+            Some(Kind::Worker) => hits.count(url, Whose::Worker(&world.workers[number].id)).await,
+            Some(Kind::Coordinator) => hits.count(url, Whose::Coordinator(&world.coordinators[number].id)).await,
+            None => hits.count(url, Whose::Everybodys).await,
         }
-    }
-
-    /// Live tasks by state: those that wait, and those that these workers hold. None while the database is away.
-    async fn states(&mut self, world: &World, workers: &'static str, parameter: &str) -> Vec<(i16, i64)> {
-        if self.observer.is_none() {
-            self.observer = PgConnection::connect(&world.database.url).await.ok();
+        if aim.can_hit()[0] {
+            hits.creating = clients.volley(number, self.random.random()).await;
         }
-        let Some(observer) = &mut self.observer else { return Vec::new() };
-        let sql = format!(
-            "select status, count(*) from tasks where (status = 0 and run_at <= now()) or (status > 0 and worker_id in ({workers})) group by 1"
-        );
-        let states = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(parameter).fetch_all(observer).await;
-        if states.is_err() {
-            self.observer = None;
-        }
-        states.unwrap_or_default()
+        self.hits.entry(aim).or_default().add(hits);
     }
 
     fn print(&self) {
-        eprintln!(
-            "    {:<34} {:>6} {:>9} {:>9} {:>9} {:>9}",
-            "fault", "times", "creating", "waiting", "PICKED", "STARTED"
-        );
-        for (aim, Hits { times, tasks: [creating, waiting, picked, started] }) in &self.hits {
-            eprintln!("    {:<34} {times:>6} {creating:>9} {waiting:>9} {picked:>9} {started:>9}", aim.to_string());
+        for (aim, hits) in &self.hits {
+            eprintln!("    {:<34} {hits}", aim.to_string());
         }
     }
 
     /// The faults that did not hit as many tasks as wanted in a state that they can hit.
     fn behind(&self) -> Vec<String> {
         let hits = |aim: &Aim| self.hits.get(aim).copied().unwrap_or_default();
-        let behind = aims().into_iter().filter(|aim| hits(aim).least(*aim) < WANTED);
-        behind.map(|aim| format!("{aim}: {:?}", hits(&aim).tasks)).collect()
+        let behind = aims().into_iter().filter(|aim| least(&hits(aim), *aim) < ENOUGH);
+        behind.map(|aim| format!("{aim}: {}", hits(&aim))).collect()
     }
 }
 
