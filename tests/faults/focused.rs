@@ -10,8 +10,9 @@ use uuid::Uuid;
 
 use super::checker::assert_whole;
 use super::history::{Answer, Execution, Spec};
+use super::hits::{ENOUGH, Hits, Whose, volley};
 use super::liar::{Liar, lies};
-use super::load::{Book, Clients, Pace};
+use super::load::{Book, Clients, Pace, hold_back};
 use super::proxy::Flows;
 use super::support::until;
 use super::target::Deed;
@@ -134,6 +135,37 @@ async fn the_database_killed_under_load_costs_no_accepted_task() {
     assert_whole(&history);
     let unknown = history.requests.iter().filter(|request| request.answer == Answer::Unknown).count();
     assert!(unknown > 0, "the fault hit no request");
+}
+
+/// Longer than every lease: a coordinator's is 5 s, a worker's 3 s here.
+const STOPPED: Duration = Duration::from_secs(7);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_stopped_past_every_lease_and_goes_on_costs_no_accepted_task() {
+    let worker_arguments = &["--slots", "40"];
+    let mut world =
+        World::start(Plan { coordinators: 2, own_cluster: true, worker_arguments, ..Plan::default() }).await;
+    let book = world.book();
+    let mut clients = Clients::start(&book, &world.targets, SMALL, 1);
+    let held_back = hold_back(&book, &world.database.url, 400);
+    let mut hits = Hits::default();
+    while hits.each().iter().any(|count| *count < ENOUGH) {
+        assert!(hits.times < 6, "the fault hit too little: {hits}");
+        volley(&book, &world.targets, &world.database.url).await;
+        hits.count(&world.database.url, Whose::Everybodys).await;
+        hits.creating += clients.volley(0, hits.times).await;
+        world.pause_database();
+        tokio::time::sleep(STOPPED).await;
+        world.resume_database();
+        let before = book.accepted();
+        until("tasks are accepted again", async || (book.accepted() >= before + 20).then_some(())).await;
+    }
+    eprintln!("    database stopped: {hits}");
+    drop(held_back);
+    let mut history = clients.stop().await;
+    world.finish(&mut history, END).await;
+    assert_whole(&history);
+    assert!(world.parts().all(|part| !part.ended_by_itself()));
 }
 
 #[tokio::test]

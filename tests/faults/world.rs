@@ -324,6 +324,15 @@ impl World {
         is_alive(self.cluster.as_ref().expect("a cluster of its own").server().pid())
     }
 
+    /// Stops the database where it is, all its processes.
+    pub fn pause_database(&self) {
+        self.cluster.as_ref().expect("a cluster of its own").pause();
+    }
+
+    pub fn resume_database(&self) {
+        self.cluster.as_ref().expect("a cluster of its own").resume();
+    }
+
     /// Kills the database, processes and all.
     pub fn kill_database(&mut self) {
         self.cluster.as_mut().expect("a cluster of its own").kill9();

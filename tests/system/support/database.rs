@@ -116,16 +116,20 @@ impl Cluster {
     /// Kills the server and every process of it, and waits until they are gone.
     pub fn kill9(&mut self) {
         let Some(server) = self.server.take() else { return };
-        let pids: Vec<i32> = std::iter::once(server.pid()).chain(children_of(server.pid())).collect();
-        for pid in &pids {
-            // One that has ended meanwhile is no error.
-            // SAFETY: a system call on plain numbers.
-            unsafe { libc::kill(*pid, libc::SIGKILL) };
-        }
+        let pids = signal(&server, libc::SIGKILL);
         let began = Instant::now();
         while pids.iter().any(|pid| is_alive(*pid)) && began.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Stops every process of the server where it is.
+    pub fn pause(&self) {
+        signal(self.server(), libc::SIGSTOP);
+    }
+
+    pub fn resume(&self) {
+        signal(self.server(), libc::SIGCONT);
     }
 
     pub fn server(&self) -> &PrivatePostgres {
@@ -143,6 +147,17 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.kill9();
     }
+}
+
+/// Sends a signal to the server and every process of it, and gives them back.
+fn signal(server: &PrivatePostgres, signal: i32) -> Vec<i32> {
+    let pids: Vec<i32> = std::iter::once(server.pid()).chain(children_of(server.pid())).collect();
+    for pid in &pids {
+        // One that has ended meanwhile is no error.
+        // SAFETY: a system call on plain numbers.
+        unsafe { libc::kill(*pid, signal) };
+    }
+    pids
 }
 
 /// The processes that a process has started.
