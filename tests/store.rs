@@ -336,3 +336,25 @@ async fn a_server_that_has_become_a_standby_is_not_even_read_from_until_it_is_pr
     until("a task is stored again", async || fixture.store.create(&[task(0)]).await.ok()).await;
     fixture.stop().await;
 }
+
+#[tokio::test]
+async fn a_transaction_whose_beginning_is_given_up_takes_nothing_of_others_with_it() {
+    let fixture = Fixture::new().await;
+    let one = DatabaseArgs { database_pool_max: 1, ..DatabaseArgs::default() };
+    let store = Store::new(fixture.server.connect_options(), &one);
+    store.ping().await.unwrap();
+    let newest = "select pid from pg_stat_activity where application_name = 'taskmaster' order by backend_start desc limit 1";
+    let backend: i32 = sqlx::query_scalar(newest).fetch_one(&fixture.sql).await.unwrap();
+    // SAFETY: a system call on plain numbers.
+    let signal = |signal| assert_eq!(unsafe { libc::kill(backend, signal) }, 0);
+    signal(libc::SIGSTOP);
+    let claim = TaskClaim { task_id: Uuid::now_v7(), claim: 1 };
+    let given_up = tokio::time::timeout(Duration::from_millis(100), store.hand_back(&[claim])).await;
+    assert!(given_up.is_err());
+    signal(libc::SIGCONT);
+    let created = task(0);
+    store.create(std::slice::from_ref(&created)).await.unwrap();
+    assert!(fixture.store.get(created.id).await.unwrap().is_some(), "it was answered before it was committed");
+    store.close().await;
+    fixture.stop().await;
+}

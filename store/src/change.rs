@@ -154,7 +154,7 @@ impl Store {
     }
 
     async fn cancel_each(&self, ids: &[Uuid]) -> Result<(usize, usize), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         // The rows' locks first: a claim that is under way decides which of the two ways it is.
         sqlx::query("select from tasks where id = any($1) order by id for update")
             .bind(ids)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{Row, SqlSafeStr};
+use sqlx::{Postgres, Row, SqlSafeStr, Transaction};
 
 use tokio::sync::Notify;
 
@@ -95,6 +95,14 @@ impl Store {
             true => Ok(()),
             false => Err(StoreError::NotMigrated),
         }
+    }
+
+    /// Begins a transaction, in a task of its own: a `begin` that is given up before its answer would leave its connection within a
+    /// transaction that nobody knows of, and what others then do over that connection would not be committed.
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        let pool = self.pool.clone();
+        let begun = tokio::spawn(async move { pool.begin().await }).await;
+        Ok(begun.map_err(|_| sqlx::Error::WorkerCrashed)??)
     }
 
     /// Brings the schema up to date. Harmless when it is, and when several do it at once.

@@ -87,7 +87,7 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn beat(&self, beats: &[Beat]) -> Result<Vec<BeatAnswer>, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         sqlx::query("set local synchronous_commit = off").execute(&mut *transaction).await?;
         let answers = sqlx::query_as(BEAT)
             .bind(beats.iter().map(|b| b.worker_id.clone()).collect::<Vec<_>>())
@@ -110,7 +110,7 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn coordinator_alive(&self, id: Uuid, address: &str) -> Result<Vec<Coordinator>, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         sqlx::query("set local synchronous_commit = off").execute(&mut *transaction).await?;
         sqlx::query(
             "insert into coordinators (id, address) values ($1, $2)

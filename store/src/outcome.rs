@@ -211,7 +211,7 @@ impl Store {
             let mut connection = self.pool.acquire().await?;
             start_and_complete(&mut connection, &plan, &mut touched).await?;
         } else {
-            let mut transaction = self.pool.begin().await?;
+            let mut transaction = self.begin().await?;
             start_and_complete(&mut transaction, &plan, &mut touched).await?;
             settle_reports(&mut transaction, &plan.slow, &mut touched).await?;
             transaction.commit().await?;

@@ -131,7 +131,7 @@ impl Store {
             return Ok(0);
         }
         let ids: Vec<Uuid> = claims.iter().map(|c| c.task_id).collect();
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         let held = lock(&mut transaction, &ids).await?;
         // What has moved since it was looked at is left alone.
         let as_it_was = |held: &&Held| happening != Happening::HandedBack || !held.is_started();
