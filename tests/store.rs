@@ -343,7 +343,8 @@ async fn a_transaction_whose_beginning_is_given_up_takes_nothing_of_others_with_
     let one = DatabaseArgs { database_pool_max: 1, ..DatabaseArgs::default() };
     let store = Store::new(fixture.server.connect_options(), &one);
     store.ping().await.unwrap();
-    let newest = "select pid from pg_stat_activity where application_name = 'taskmaster' order by backend_start desc limit 1";
+    let newest =
+        "select pid from pg_stat_activity where application_name = 'taskmaster' order by backend_start desc limit 1";
     let backend: i32 = sqlx::query_scalar(newest).fetch_one(&fixture.sql).await.unwrap();
     // SAFETY: a system call on plain numbers.
     let signal = |signal| assert_eq!(unsafe { libc::kill(backend, signal) }, 0);

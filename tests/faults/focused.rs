@@ -80,6 +80,7 @@ async fn what_a_killed_worker_held_runs_elsewhere_within_two_seconds() {
     world.workers[number].kill9();
     world.runs(task, 2).await;
     let took = began.elapsed();
+    eprintln!("    what a killed worker held began elsewhere after {took:.2?}");
     assert!(took <= Duration::from_secs(2), "{took:?}");
     let mut history = book.take();
     world.finish(&mut history, END).await;
@@ -110,6 +111,7 @@ async fn dispatch_goes_on_without_a_gap_of_two_seconds_when_one_of_two_coordinat
     let mut began: Vec<f64> = world.targets.executions().iter().map(|run| run.began.monotonic).collect();
     began.sort_by(f64::total_cmp);
     let gap = began.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+    eprintln!("    one of two coordinators was killed: the longest time in which nothing began was {gap:.3} s");
     assert!(gap <= 2.0, "nothing began for {gap:.3} s");
     let mut history = book.take();
     world.finish(&mut history, END).await;
