@@ -22,6 +22,7 @@ const SCHEMA: &str = "schema";
 /// One line: a setting is wrong, or its address is taken.
 pub async fn gateway(args: GatewayArgs, shutdown: Shutdown) -> Result<(), String> {
     let store = Store::new(args.store.connect_options()?, &args.store.pool);
+    let store = args.replica.added_to(store, &args.store.pool)?;
     let listener = bind(args.gateway.listen, "--listen (TASKMASTER_GATEWAY_LISTEN)").await?;
     let health = Health::new();
     let prepared = tokio::spawn(prepare(store.clone(), args.migrate, health.clone(), shutdown.clone()));
