@@ -103,7 +103,7 @@ impl Store {
             let Some(mut replica) = self.any_replica().await? else { return Ok(None) };
             Ok(self.get_on(&mut replica, id).await?.filter(|task| task.status == TaskStatus::Complete))
         };
-        match self.from_replica(read).await {
+        match self.said_by_replica(read).await {
             Some(task) => Ok(Some(task)),
             None => self.get(id).await,
         }
@@ -119,7 +119,7 @@ impl Store {
             let complete = |last: &Attempt| last.status == TaskStatus::Complete;
             Ok(self.attempts_on(&mut replica, id).await?.filter(|attempts| attempts.last().is_some_and(complete)))
         };
-        match self.from_replica(read).await {
+        match self.said_by_replica(read).await {
             Some(attempts) => Ok(Some(attempts)),
             None => self.attempts(id).await,
         }
@@ -139,7 +139,7 @@ impl Store {
             let Some((mut replica, age)) = self.current_replica().await? else { return Ok(None) };
             Ok(Some(Seen::aged(age, self.list_on(&mut replica, filter, before, page_size).await?)))
         };
-        match self.from_replica(read).await {
+        match self.said_by_replica(read).await {
             Some(seen) => Ok(seen),
             None => Ok(Seen::now(self.list(filter, before, page_size).await?)),
         }
@@ -154,7 +154,7 @@ impl Store {
             let Some((mut replica, age)) = self.current_replica().await? else { return Ok(None) };
             Ok(Some(Seen::aged(age, self.stats_on(&mut replica, age).await?)))
         };
-        match self.from_replica(read).await {
+        match self.said_by_replica(read).await {
             Some(seen) => Ok(seen),
             None => Ok(Seen::now(self.stats().await?)),
         }
@@ -169,14 +169,14 @@ impl Store {
             let Some((mut replica, age)) = self.current_replica().await? else { return Ok(None) };
             Ok(Some(Seen::aged(age, self.workers_on(&mut replica, age).await?)))
         };
-        match self.from_replica(read).await {
+        match self.said_by_replica(read).await {
             Some(seen) => Ok(seen),
             None => Ok(Seen::now(self.workers().await?)),
         }
     }
 
     /// What the reading of a replica comes to; `None` when the primary must be asked.
-    async fn from_replica<T>(&self, read: impl Future<Output = Result<Option<T>, StoreError>>) -> Option<T> {
+    async fn said_by_replica<T>(&self, read: impl Future<Output = Result<Option<T>, StoreError>>) -> Option<T> {
         let replica = self.replica.as_deref().filter(|replica| replica.answers.load(Ordering::Relaxed))?;
         let read = tokio::time::timeout(PATIENCE, read).await;
         if !matches!(read, Ok(Ok(_))) {
