@@ -13,6 +13,9 @@ use crate::cli::{CoordinatorArgs, GatewayArgs, StoreArgs};
 const TRIES: u32 = 5;
 const TRY_EVERY: Duration = Duration::from_secs(5);
 
+const POOLED_BY_TRANSACTION: &str =
+    "the pooler before the database must keep sessions (PgBouncer: pool_mode = session)";
+
 /// The name under which readiness speaks of the schema.
 const SCHEMA: &str = "schema";
 
@@ -84,6 +87,9 @@ async fn prepare(store: Store, migrate: bool, health: Health, shutdown: Shutdown
     let mut tries = 0;
     loop {
         let prepared = async {
+            if !store.keeps_sessions().await.map_err(|error| error.to_string())? {
+                return Err(POOLED_BY_TRANSACTION.to_owned());
+            }
             if migrate {
                 store.migrate().await.map_err(|error| error.to_string())?;
             }

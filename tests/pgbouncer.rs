@@ -105,6 +105,17 @@ async fn behind_pgbouncer_in_session_mode_tasks_run_at_once_and_every_connection
     assert_eq!(noted, [("claims".into(), SETTINGS.into()), ("tasks".into(), SETTINGS.into())]);
 }
 
+#[tokio::test]
+#[ignore = "needs pgbouncer"]
+async fn behind_pgbouncer_in_transaction_mode_nothing_is_ready_and_it_says_why() {
+    let database = Database::new().await;
+    let pgbouncer = PgBouncer::before(&database, "transaction").await;
+    let environment = [("DATABASE_URL", pgbouncer.url.as_str())];
+    let mut gateway = Process::spawn("gateway", &["gateway", "--listen", "127.0.0.1:0"], &environment);
+    let told = gateway.logged("waiting for the database; trying again every 5 s").await;
+    assert!(told["error"].as_str().unwrap().contains("pool_mode = session"), "{told}");
+}
+
 /// How a task ends that is created as soon as one is accepted.
 async fn run_patiently(system: &System) -> TaskStatus {
     let create = async || {

@@ -70,6 +70,18 @@ impl Store {
         }
     }
 
+    /// Whether each connection has a session of the server to itself, as prepared statements, notifications and settings need. A pooler
+    /// that hands sessions out by the transaction gives the same one to both, unless others are just using it.
+    ///
+    /// # Errors
+    /// When the database is not available.
+    pub async fn keeps_sessions(&self) -> Result<bool, StoreError> {
+        let mut one = self.pool.acquire().await?;
+        // All others may be taken for long, where there are few.
+        let Ok(mut other) = self.pool.acquire().await else { return Ok(true) };
+        Ok(session(&mut one).await? != session(&mut other).await?)
+    }
+
     /// Brings the schema up to date. Harmless when it is, and when several do it at once.
     ///
     /// # Errors
@@ -159,13 +171,18 @@ set enable_mergejoin = off;
 set jit = off;
 set timezone = 'UTC'";
 
+/// A session's number, asked for without preparing a statement, which might be there already.
+async fn session(connection: &mut sqlx::PgConnection) -> sqlx::Result<i32> {
+    sqlx::raw_sql("select pg_backend_pid()").fetch_one(connection).await?.try_get(0)
+}
+
 async fn suits(connection: &mut sqlx::PgConnection, role: Role) -> sqlx::Result<bool> {
     // Any server that answers may be a replica: how current it is, each read asks by itself.
     Ok(writable(connection).await? || role == Role::Replica)
 }
 
 async fn writable(connection: &mut sqlx::PgConnection) -> sqlx::Result<bool> {
-    let row = sqlx::query("select pg_is_in_recovery()").fetch_one(connection).await?;
+    let row = sqlx::raw_sql("select pg_is_in_recovery()").fetch_one(connection).await?;
     Ok(!row.try_get::<bool, _>(0)?)
 }
 
