@@ -1,10 +1,12 @@
 //! The words of the command line. Every flag of a process is an environment variable as well.
 
+use std::time::Duration;
+
 use clap::{Args, Parser, Subcommand};
 use sqlx::postgres::PgConnectOptions;
 use taskmaster_service::Secret;
 use taskmaster_service::logging::LogArgs;
-use taskmaster_store::DatabaseArgs;
+use taskmaster_store::{DatabaseArgs, Store};
 
 use crate::{bench, documents, health, up};
 
@@ -70,11 +72,40 @@ impl StoreArgs {
     }
 }
 
+/// A replica that the gateway reads from.
+#[derive(Debug, Clone, Args)]
+pub struct ReplicaArgs {
+    /// A standby server that follows the database: what users look at is read from it where it is current enough
+    #[arg(long, env = "DATABASE_READ_URL", hide_env_values = true, value_name = "URL")]
+    pub database_read_url: Option<Secret>,
+    /// Lists, workers and figures are read from the standby while it is behind by no more than so many seconds
+    #[arg(long, env = "TASKMASTER_DATABASE_READ_LAG_SECONDS", default_value_t = 5, value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..=taskmaster_store::replica::AGE_SECONDS_MAX))]
+    pub database_read_lag_seconds: u32,
+}
+
+impl ReplicaArgs {
+    /// The store, with the replica if there is one. A blank URL counts as none: an environment file may set a variable to nothing.
+    ///
+    /// # Errors
+    /// One line, without the URL, which has a password in it.
+    pub fn added_to(&self, store: Store, pool: &DatabaseArgs) -> Result<Store, String> {
+        let url = self.database_read_url.as_ref().map(|url| url.expose().trim()).filter(|url| !url.is_empty());
+        let Some(url) = url else { return Ok(store) };
+        let options = url.parse().map_err(|error| {
+            format!("--database-read-url (DATABASE_READ_URL) is not a URL such as postgres://user:password@host:5432/database: {error}")
+        })?;
+        Ok(store.with_replica(options, pool, Duration::from_secs(self.database_read_lag_seconds.into())))
+    }
+}
+
 /// A gateway alone.
 #[derive(Debug, Args)]
 pub struct GatewayArgs {
     #[command(flatten)]
     pub store: StoreArgs,
+    #[command(flatten)]
+    pub replica: ReplicaArgs,
     #[command(flatten)]
     pub gateway: taskmaster_gateway::Config,
     /// Bring the database's schema up to date at the start

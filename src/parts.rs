@@ -13,6 +13,9 @@ use crate::cli::{CoordinatorArgs, GatewayArgs, StoreArgs};
 const TRIES: u32 = 5;
 const TRY_EVERY: Duration = Duration::from_secs(5);
 
+const POOLED_BY_TRANSACTION: &str =
+    "the pooler before the database must keep sessions (PgBouncer: pool_mode = session)";
+
 /// The name under which readiness speaks of the schema.
 const SCHEMA: &str = "schema";
 
@@ -22,6 +25,7 @@ const SCHEMA: &str = "schema";
 /// One line: a setting is wrong, or its address is taken.
 pub async fn gateway(args: GatewayArgs, shutdown: Shutdown) -> Result<(), String> {
     let store = Store::new(args.store.connect_options()?, &args.store.pool);
+    let store = args.replica.added_to(store, &args.store.pool)?;
     let listener = bind(args.gateway.listen, "--listen (TASKMASTER_GATEWAY_LISTEN)").await?;
     let health = Health::new();
     let prepared = tokio::spawn(prepare(store.clone(), args.migrate, health.clone(), shutdown.clone()));
@@ -83,6 +87,9 @@ async fn prepare(store: Store, migrate: bool, health: Health, shutdown: Shutdown
     let mut tries = 0;
     loop {
         let prepared = async {
+            if !store.keeps_sessions().await.map_err(|error| error.to_string())? {
+                return Err(POOLED_BY_TRANSACTION.to_owned());
+            }
             if migrate {
                 store.migrate().await.map_err(|error| error.to_string())?;
             }

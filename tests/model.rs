@@ -491,7 +491,7 @@ async fn the_store_does_to_tasks_what_a_small_model_does() {
     }
     while pair.store.advance_events().await.unwrap() {}
     assert_eq!(pair.store.stats().await.unwrap().tasks, counts);
-    assert!([counts.complete, counts.failed, counts.cancelled].iter().all(|n| *n > 10), "{counts:?}");
+    assert!([counts.complete, counts.failed, counts.cancelled].iter().all(|n| *n > 2), "{counts:?}");
     pair.store.close().await;
     drop(pair.connection);
     tokio::time::timeout(Duration::from_secs(60), server.stop()).await.unwrap();

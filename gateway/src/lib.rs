@@ -5,7 +5,8 @@
 //!
 //! Then one controller a resource: `tasks`, `list`, `batch`, `events`, `workers`, `stats`, `docs`, and `forward` (the
 //! coordinator's contract, passed on). What they are made of: `validate` (what a task must be like), `create` (many callers, one
-//! statement), `feed` (one reader of the event log for all clients), `wait`, `prefer`, `conditional`, `page_token`.
+//! statement), `feed` (one reader of the event log for all clients), `wait`, `prefer`, `conditional`, `aged`,
+//! `page_token`.
 
 pub mod config;
 mod server;
@@ -32,6 +33,7 @@ mod readiness;
 mod validate;
 mod wait;
 
+mod aged;
 mod conditional;
 mod page_token;
 mod prefer;

@@ -10,9 +10,10 @@ use taskmaster_openapi::gateway::{TaskFilter, TaskList, paths};
 use taskmaster_openapi::task::TaskStatus;
 use taskmaster_openapi::{Code, Problem, limits};
 use taskmaster_service::extract::Query;
+use taskmaster_store::Seen;
 
 use crate::app::App;
-use crate::{page_token, validate};
+use crate::{aged, page_token, validate};
 
 /// [`TaskFilter`] and `Page` together: flattened types could not refuse unknown parameters.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -33,13 +34,13 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>)
     let page_size = page_size(query.page_size)?;
     let (filter, token) = filter(query)?;
     let before = token.map(|token| page_token::read(&filter, &token)).transpose()?;
-    let page = app.store.list(&filter, before, page_size).await?;
+    let Seen { value: page, age } = app.store.read_list(&filter, before, page_size).await?;
     let next_page_token = page.next.map(|id| page_token::write(&filter, id)).unwrap_or_default();
     let link = (!next_page_token.is_empty()).then(|| next_link(&filter, page_size, &next_page_token));
-    let answer = axum::Json(TaskList { tasks: page.tasks, next_page_token });
+    let answer = aged::json(Seen { value: TaskList { tasks: page.tasks, next_page_token }, age });
     Ok(match link {
         Some(link) => ([(header::LINK, link)], answer).into_response(),
-        None => answer.into_response(),
+        None => answer,
     })
 }
 

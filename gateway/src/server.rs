@@ -64,6 +64,7 @@ pub async fn run(
     let mut background = JoinSet::new();
     background.spawn(creating);
     background.spawn(move_events(store.clone(), shutdown.clone()));
+    background.spawn(watch_replica(store.clone(), shutdown.clone()));
     background.spawn(readiness::watch(store, health, shutdown.clone()));
     background.spawn(follow_events(app.clone(), shutdown.clone()));
     background.spawn(forget_clients(app, shutdown.clone()));
@@ -82,6 +83,10 @@ pub async fn run(
 /// Events that this process leaves reach the log even where no coordinator is up.
 async fn move_events(store: Store, shutdown: Shutdown) {
     let _ = shutdown.or_stop(store.pump_events()).await;
+}
+
+async fn watch_replica(store: Store, shutdown: Shutdown) {
+    let _ = shutdown.or_stop(store.watch_replica()).await;
 }
 
 async fn follow_events(app: App, shutdown: Shutdown) {

@@ -82,10 +82,13 @@ pub(crate) async fn get(
 ) -> Result<Response, Problem> {
     let wait = Wait::asked(&app, &headers, id);
     let waited = wait.as_ref().map(|wait| wait.duration);
-    let mut task = app.store.get(id).await?.ok_or_else(|| not_found(id))?;
-    if let Some(wait) = wait {
-        task = wait.ended(&app, &admission, task).await;
-    }
+    let task = match wait {
+        None => app.store.read_task(id).await?.ok_or_else(|| not_found(id))?,
+        Some(wait) => {
+            let known = app.store.get(id).await?.ok_or_else(|| not_found(id))?;
+            wait.ended(&app, &admission, known).await
+        }
+    };
     Ok(preference_applied(conditional::json(&headers, &task)?, waited))
 }
 
@@ -94,7 +97,7 @@ pub(crate) async fn attempts(
     State(app): State<App>,
     PathParameter(id): PathParameter<Uuid>,
 ) -> Result<axum::Json<AttemptList>, Problem> {
-    let attempts = app.store.attempts(id).await?.ok_or_else(|| not_found(id))?;
+    let attempts = app.store.read_attempts(id).await?.ok_or_else(|| not_found(id))?;
     Ok(axum::Json(AttemptList { attempts }))
 }
 

@@ -1,18 +1,22 @@
 //! The fleet: who is there, drain one, have more or fewer.
 
 use axum::extract::State;
+use axum::response::Response;
 use http::StatusCode;
 use taskmaster_openapi::coordinator::WorkerList;
 use taskmaster_openapi::gateway::{ScaleRequest, ScaleResponse};
 use taskmaster_openapi::{Code, FieldError, Problem, limits};
 use taskmaster_service::extract::{Json, PathParameter};
+use taskmaster_store::Seen;
 
+use crate::aged;
 use crate::app::App;
 use crate::validate;
 
 /// `GET /v1/workers`
-pub(crate) async fn list(State(app): State<App>) -> Result<axum::Json<WorkerList>, Problem> {
-    Ok(axum::Json(WorkerList { workers: app.store.workers().await? }))
+pub(crate) async fn list(State(app): State<App>) -> Result<Response, Problem> {
+    let Seen { value: workers, age } = app.store.read_workers().await?;
+    Ok(aged::json(Seen { value: WorkerList { workers }, age }))
 }
 
 /// `POST /v1/workers/{worker_id}/drain`

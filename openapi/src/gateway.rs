@@ -341,7 +341,9 @@ pub fn create_task_batch() {}
     get, path = paths::TASKS, operation_id = "listTasks", tag = "tasks",
     params(TaskFilter, Page),
     responses(
-        (status = 200, description = "A page", body = TaskList, headers(("Link" = String, description = "The next page, `rel=\"next\"`"))),
+        (status = 200, description = "A page", body = TaskList, headers(
+            ("Link" = String, description = "The next page, `rel=\"next\"`"),
+            ("Age" = i64, description = "There only when a replica of the database answered: the answer may be so many seconds old"))),
         (status = "4XX", description = "A parameter is wrong; `errors` names it", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
     ),
@@ -462,7 +464,8 @@ pub fn stream_events() {}
 #[utoipa::path(
     get, path = paths::STATS, operation_id = "getStats", tag = "fleet",
     responses(
-        (status = 200, description = "The figures", body = Stats),
+        (status = 200, description = "The figures", body = Stats, headers(
+            ("Age" = i64, description = "There only when a replica of the database answered: the answer may be so many seconds old"))),
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
     ),
@@ -474,7 +477,8 @@ pub fn get_stats() {}
 #[utoipa::path(
     get, path = paths::WORKERS, operation_id = "listWorkers", tag = "fleet",
     responses(
-        (status = 200, description = "The workers, by id", body = WorkerList),
+        (status = 200, description = "The workers, by id", body = WorkerList, headers(
+            ("Age" = i64, description = "There only when a replica of the database answered: the answer may be so many seconds old"))),
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
     ),

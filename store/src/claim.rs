@@ -4,8 +4,8 @@
 //! a low-water mark upwards, so that its cost does not grow with what was claimed before, nor with what is not due yet.
 
 use chrono::{DateTime, Utc};
-use sqlx::Row;
 use sqlx::types::Json;
+use sqlx::{PgExecutor, Row};
 use taskmaster_openapi::task::Work;
 use uuid::Uuid;
 
@@ -190,19 +190,7 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn bands(&self) -> Result<Vec<Band>, StoreError> {
-        let rows: Vec<(i32, i16)> = sqlx::query_as(
-            "with recursive band as (
-                (select lane, priority from tasks order by lane, priority, run_at, id limit 1)
-                union all
-                select next.lane, next.priority
-                  from band, lateral (select t.lane, t.priority from tasks t
-                                       where (t.lane, t.priority) > (band.lane, band.priority)
-                                       order by t.lane, t.priority, t.run_at, t.id limit 1) next
-             ) select lane, priority from band limit 20000",
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows.into_iter().map(|(lane, priority)| Band { lane, priority }).collect())
+        bands(&self.pool).await
     }
 
     /// Every lane there is.
@@ -240,4 +228,20 @@ impl Store {
         .await?;
         Ok(())
     }
+}
+
+pub(crate) async fn bands(database: impl PgExecutor<'_>) -> Result<Vec<Band>, StoreError> {
+    let rows: Vec<(i32, i16)> = sqlx::query_as(
+        "with recursive band as (
+            (select lane, priority from tasks order by lane, priority, run_at, id limit 1)
+            union all
+            select next.lane, next.priority
+              from band, lateral (select t.lane, t.priority from tasks t
+                                   where (t.lane, t.priority) > (band.lane, band.priority)
+                                   order by t.lane, t.priority, t.run_at, t.id limit 1) next
+         ) select lane, priority from band limit 20000",
+    )
+    .fetch_all(database)
+    .await?;
+    Ok(rows.into_iter().map(|(lane, priority)| Band { lane, priority }).collect())
 }

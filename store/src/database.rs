@@ -10,6 +10,7 @@ use sqlx::{Postgres, Row, SqlSafeStr, Transaction};
 use tokio::sync::Notify;
 
 use crate::error::StoreError;
+use crate::replica::Replica;
 
 /// Settings of the database connections; the defaults are the reference's.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,15 +33,13 @@ impl Default for DatabaseArgs {
     }
 }
 
-/// No statement runs longer than this; the slowest in normal use take milliseconds.
-const STATEMENT_TIMEOUT: &str = "30s";
-/// A transaction that is left open does not hold back the removal of dead rows for longer than this.
-const IDLE_TRANSACTION_TIMEOUT: &str = "10s";
-
 /// The database of tasks. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
+    /// Leads to the primary.
     pub(crate) pool: PgPool,
+    /// What `read_…` may ask instead: see [`crate::replica`].
+    pub(crate) replica: Option<Arc<Replica>>,
     pub(crate) lanes: crate::lanes::Lanes,
     /// Rung when this process has left events in the inbox.
     pub(crate) events_waiting: Arc<Notify>,
@@ -49,34 +48,8 @@ pub struct Store {
 impl Store {
     /// A store that connects when it is used first, and again whenever a connection was lost.
     pub fn new(options: PgConnectOptions, args: &DatabaseArgs) -> Self {
-        let port = options.get_port();
-        let pool = PgPoolOptions::new()
-            .max_connections(args.database_pool_max)
-            .idle_timeout(Duration::from_secs(args.database_idle_seconds))
-            .acquire_timeout(Duration::from_secs(args.database_connect_seconds))
-            // Only a connection that can write is used. While a failover is under way, whoever stands before the database may
-            // lead a new one to a server that is the primary no more, and on a busy pool it would never be idle. An idle one
-            // may lead to a server that has changed behind a pooler. Those used within the last second are taken without asking.
-            .test_before_acquire(false)
-            .after_connect(move |connection, _| {
-                crate::silence::bound(port);
-                Box::pin(async move {
-                    match writable(connection).await? {
-                        true => Ok(()),
-                        false => Err(sqlx::Error::Protocol("the server is read-only".into())),
-                    }
-                })
-            })
-            .before_acquire(|connection, meta| {
-                Box::pin(async move {
-                    if meta.idle_for < Duration::from_secs(1) {
-                        return Ok(true);
-                    }
-                    writable(connection).await
-                })
-            })
-            .connect_lazy_with(tuned(options));
-        Self { pool, lanes: crate::lanes::Lanes::default(), events_waiting: Arc::default() }
+        let pool = pool(options, args, Role::Primary);
+        Self { pool, replica: None, lanes: crate::lanes::Lanes::default(), events_waiting: Arc::default() }
     }
 
     /// Whether the database answers, accepts writes, and has this program's schema.
@@ -105,6 +78,18 @@ impl Store {
         Ok(begun.map_err(|_| sqlx::Error::WorkerCrashed)??)
     }
 
+    /// Whether each connection has a session of the server to itself, as prepared statements, notifications and settings need. A pooler
+    /// that hands sessions out by the transaction gives the same one to both, unless others are just using it.
+    ///
+    /// # Errors
+    /// When the database is not available.
+    pub async fn keeps_sessions(&self) -> Result<bool, StoreError> {
+        let mut one = self.pool.acquire().await?;
+        // All others may be taken for long, where there are few.
+        let Ok(mut other) = self.pool.acquire().await else { return Ok(true) };
+        Ok(session(&mut one).await? != session(&mut other).await?)
+    }
+
     /// Brings the schema up to date. Harmless when it is, and when several do it at once.
     ///
     /// # Errors
@@ -125,7 +110,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "fleet", include_str!("../../migrations/0002_fleet.sql")),
     (3, "events", include_str!("../../migrations/0003_events.sql")),
     (4, "idempotency", include_str!("../../migrations/0004_idempotency.sql")),
-    (5, "lighter tasks", include_str!("../../migrations/0005_lighter_tasks.sql")),
+    (5, "lighter", include_str!("../../migrations/0005_lighter.sql")),
 ];
 
 fn migrator() -> Migrator {
@@ -135,27 +120,77 @@ fn migrator() -> Migrator {
     Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect())
 }
 
-/// Plans are pinned to what the statements were written for: small sets of keys, joined through indexes.
-fn tuned(options: PgConnectOptions) -> PgConnectOptions {
-    options.application_name("taskmaster").options([
-        ("statement_timeout", STATEMENT_TIMEOUT),
-        ("idle_in_transaction_session_timeout", IDLE_TRANSACTION_TIMEOUT),
-        // A process that is cut off gives up its connections without the server's hearing of it: the server lets them go, too,
-        // before they are too many. Not used on Unix sockets.
-        ("tcp_keepalives_idle", "10"),
-        ("tcp_keepalives_interval", "5"),
-        ("tcp_keepalives_count", "2"),
-        ("tcp_user_timeout", "20s"),
-        ("enable_seqscan", "off"),
-        ("enable_hashjoin", "off"),
-        ("enable_mergejoin", "off"),
-        ("jit", "off"),
-        ("TimeZone", "UTC"),
-    ])
+/// Which server a pool leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Primary,
+    Replica,
+}
+
+/// Connections to a server in this role, made when they are used first.
+pub(crate) fn pool(options: PgConnectOptions, args: &DatabaseArgs, role: Role) -> PgPool {
+    let port = options.get_port();
+    PgPoolOptions::new()
+        .max_connections(args.database_pool_max)
+        .idle_timeout(Duration::from_secs(args.database_idle_seconds))
+        .acquire_timeout(Duration::from_secs(args.database_connect_seconds))
+        // To the primary only a connection that can write is used. While a failover is under way, whoever stands before the database
+        // may lead a new one to a server that is the primary no more, and on a busy pool it would never be idle. An idle one
+        // may lead to a server that has changed behind a pooler. Those used within the last second are taken without asking.
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            crate::silence::bound(port);
+            Box::pin(async move {
+                sqlx::raw_sql(SETTINGS).execute(&mut *connection).await?;
+                match suits(connection, role).await? {
+                    true => Ok(()),
+                    false => Err(sqlx::Error::Protocol("the server is read-only".into())),
+                }
+            })
+        })
+        .before_acquire(move |connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for < Duration::from_secs(1) {
+                    return Ok(true);
+                }
+                suits(connection, role).await
+            })
+        })
+        // PgBouncer refuses start-up parameters that it does not know. Since PostgreSQL 12 floats are exact without this one.
+        .connect_lazy_with(options.application_name("taskmaster").extra_float_digits(None))
+}
+
+/// What every connection is set to once it is made: as start-up parameters these would not pass PgBouncer.
+const SETTINGS: &str = "
+-- The slowest statements in normal use take milliseconds.
+set statement_timeout = '30s';
+-- A transaction that is left open does not hold back the removal of dead rows for longer.
+set idle_in_transaction_session_timeout = '10s';
+-- A process that is cut off gives up its connections without the server's hearing of it: the server lets them go, too, before they
+-- are too many. Not used on Unix sockets.
+set tcp_keepalives_idle = 10;
+set tcp_keepalives_interval = 5;
+set tcp_keepalives_count = 2;
+set tcp_user_timeout = '20s';
+-- Plans are pinned to what the statements were written for: small sets of keys, joined through indexes.
+set enable_seqscan = off;
+set enable_hashjoin = off;
+set enable_mergejoin = off;
+set jit = off;
+set timezone = 'UTC'";
+
+/// A session's number, asked for without preparing a statement, which might be there already.
+async fn session(connection: &mut sqlx::PgConnection) -> sqlx::Result<i32> {
+    sqlx::raw_sql("select pg_backend_pid()").fetch_one(connection).await?.try_get(0)
+}
+
+async fn suits(connection: &mut sqlx::PgConnection, role: Role) -> sqlx::Result<bool> {
+    // Any server that answers may be a replica: how current it is, each read asks by itself.
+    Ok(writable(connection).await? || role == Role::Replica)
 }
 
 async fn writable(connection: &mut sqlx::PgConnection) -> sqlx::Result<bool> {
-    let row = sqlx::query("select pg_is_in_recovery()").fetch_one(connection).await?;
+    let row = sqlx::raw_sql("select pg_is_in_recovery()").fetch_one(connection).await?;
     Ok(!row.try_get::<bool, _>(0)?)
 }
 

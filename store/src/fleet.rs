@@ -1,11 +1,12 @@
 //! Who is there: coordinators and workers, by their last sign of life on the database's clock.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, Row};
+use sqlx::{FromRow, PgConnection, Row};
 use taskmaster_openapi::coordinator::{Abilities, Worker, WorkerStatus};
 use uuid::Uuid;
 
@@ -162,11 +163,20 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn workers(&self) -> Result<Vec<Worker>, StoreError> {
+        self.workers_on(&mut *self.pool.acquire().await?, Duration::ZERO).await
+    }
+
+    /// Those that were there by what a database knows that may be of so long ago.
+    pub(crate) async fn workers_on(
+        &self,
+        connection: &mut PgConnection,
+        age: Duration,
+    ) -> Result<Vec<Worker>, StoreError> {
         let rows: Vec<WorkerRow> = sqlx::query_as(
             "select * from workers where seen_at > now() - $1 * interval '1 second' order by id limit 10000",
         )
-        .bind(WORKER_LEASE_SECONDS)
-        .fetch_all(&self.pool)
+        .bind(WORKER_LEASE_SECONDS + age.as_secs_f64())
+        .fetch_all(connection)
         .await?;
         Ok(rows.into_iter().map(|row| row.0).collect())
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use taskmaster_openapi::limits;
 use taskmaster_openapi::task::Work;
 
@@ -80,8 +80,9 @@ impl Lanes {
     }
 
     /// Learns every lane there is.
-    pub(crate) async fn load(&self, pool: &PgPool) -> Result<(), StoreError> {
-        let rows: Vec<(i32, String, i16)> = sqlx::query_as("select id, queue, kind from lanes").fetch_all(pool).await?;
+    pub(crate) async fn load(&self, database: impl PgExecutor<'_>) -> Result<(), StoreError> {
+        let rows: Vec<(i32, String, i16)> =
+            sqlx::query_as("select id, queue, kind from lanes").fetch_all(database).await?;
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         for (id, queue, kind) in rows {
             let lane = Lane { id, queue: queue.into(), kind: Kind::from_code(kind) };
@@ -92,12 +93,16 @@ impl Lanes {
     }
 
     /// Loads the lanes when one of these is not known yet.
-    pub(crate) async fn ensure(&self, pool: &PgPool, ids: impl Iterator<Item = i32>) -> Result<(), StoreError> {
+    pub(crate) async fn ensure(
+        &self,
+        database: impl PgExecutor<'_>,
+        ids: impl Iterator<Item = i32>,
+    ) -> Result<(), StoreError> {
         let missing = {
             let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
             ids.into_iter().any(|id| !known.by_id.contains_key(&id))
         };
-        if missing { self.load(pool).await } else { Ok(()) }
+        if missing { self.load(database).await } else { Ok(()) }
     }
 
     pub(crate) fn get(&self, id: i32) -> Option<Lane> {

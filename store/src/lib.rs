@@ -1,7 +1,7 @@
 //! The task's lifecycle: pure rules, and the only SQL of TaskMaster.
 //!
 //! In reading order: [`rules`] (what may happen to a task, without a database), [`database`] (connections, migrations),
-//! [`create`], [`read`], [`change`] (what users do), [`claim`], [`outcome`], [`rescue`] (what coordinators do), [`fleet`]
+//! [`create`], [`read`], [`replica`] (the same from a standby), [`change`] (what users do), [`claim`], [`outcome`], [`rescue`] (what coordinators do), [`fleet`]
 //! (workers and coordinators), [`events`] (the log), [`stats`], [`wakeup`] (notifications), [`upkeep`] (partitions, retention).
 
 pub mod rules;
@@ -12,6 +12,7 @@ pub mod error;
 pub mod change;
 pub mod create;
 pub mod read;
+pub mod replica;
 
 pub mod claim;
 pub mod fleet;
@@ -33,3 +34,4 @@ pub use database::{DatabaseArgs, Store};
 pub use error::StoreError;
 pub use events::EventPage;
 pub use read::TaskPage;
+pub use replica::Seen;

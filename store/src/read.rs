@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool, Row};
+use sqlx::{FromRow, PgConnection, Row};
 use taskmaster_openapi::gateway::TaskFilter;
 use taskmaster_openapi::task::{Attempt, Task, TaskError, TaskResult, TaskStatus};
 use uuid::Uuid;
@@ -64,10 +64,14 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn get(&self, id: Uuid) -> Result<Option<Task>, StoreError> {
-        Ok(self.row(id).await?.map(|row| row.into_task(&self.lanes)))
+        self.get_on(&mut *self.pool.acquire().await?, id).await
     }
 
-    async fn row(&self, id: Uuid) -> Result<Option<TaskRow>, StoreError> {
+    pub(crate) async fn get_on(&self, connection: &mut PgConnection, id: Uuid) -> Result<Option<Task>, StoreError> {
+        Ok(self.row(connection, id).await?.map(|row| row.into_task(&self.lanes)))
+    }
+
+    async fn row(&self, connection: &mut PgConnection, id: Uuid) -> Result<Option<TaskRow>, StoreError> {
         const SQL: &str = concat!(
             "select ",
             task_columns!(live),
@@ -75,8 +79,8 @@ impl Store {
             task_columns!(history),
             " from task_history where id = $1 limit 1"
         );
-        let row: Option<TaskRow> = sqlx::query_as(SQL).bind(id).fetch_optional(&self.pool).await?;
-        self.lanes.ensure(&self.pool, row.iter().map(|row| row.lane)).await?;
+        let row: Option<TaskRow> = sqlx::query_as(SQL).bind(id).fetch_optional(&mut *connection).await?;
+        self.lanes.ensure(connection, row.iter().map(|row| row.lane)).await?;
         Ok(row)
     }
 
@@ -90,10 +94,20 @@ impl Store {
         before: Option<Uuid>,
         page_size: i64,
     ) -> Result<TaskPage, StoreError> {
-        let query = ListQuery::new(self, filter, before, page_size).await?;
+        self.list_on(&mut *self.pool.acquire().await?, filter, before, page_size).await
+    }
+
+    pub(crate) async fn list_on(
+        &self,
+        connection: &mut PgConnection,
+        filter: &TaskFilter,
+        before: Option<Uuid>,
+        page_size: i64,
+    ) -> Result<TaskPage, StoreError> {
+        let query = ListQuery::new(self, connection, filter, before, page_size).await?;
         let mut scans = Vec::new();
         for sql in tables(filter.status) {
-            scans.push(query.scan(&self.pool, sql).await?);
+            scans.push(query.scan(connection, sql).await?);
         }
         // Below the highest edge, one of the tables has not been looked at.
         let edge = scans.iter().filter_map(|scan| scan.edge).max();
@@ -103,7 +117,7 @@ impl Store {
         let more = rows.len() as i64 > page_size;
         rows.truncate(page_size as usize);
         let next = if more { rows.last().map(|row| row.task.id) } else { edge };
-        self.lanes.ensure(&self.pool, rows.iter().map(|row| row.lane)).await?;
+        self.lanes.ensure(connection, rows.iter().map(|row| row.lane)).await?;
         Ok(TaskPage { tasks: rows.into_iter().map(|row| row.into_task(&self.lanes)).collect(), next })
     }
 
@@ -112,13 +126,21 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn attempts(&self, id: Uuid) -> Result<Option<Vec<Attempt>>, StoreError> {
-        let Some(last) = self.row(id).await? else { return Ok(None) };
+        self.attempts_on(&mut *self.pool.acquire().await?, id).await
+    }
+
+    pub(crate) async fn attempts_on(
+        &self,
+        connection: &mut PgConnection,
+        id: Uuid,
+    ) -> Result<Option<Vec<Attempt>>, StoreError> {
+        let Some(last) = self.row(connection, id).await? else { return Ok(None) };
         let earlier: Vec<AttemptRow> = sqlx::query_as(
             "select claim, ended_at, picked_at, started_at, attempt, status, worker_id, result, error
                from attempts where task_id = $1 order by claim, ended_at limit 1000",
         )
         .bind(id)
-        .fetch_all(&self.pool)
+        .fetch_all(connection)
         .await?;
         let known = |claim| earlier.iter().any(|row: &AttemptRow| row.claim == claim);
         let last = last_attempt(&last).filter(|_| !known(last.claim));
@@ -160,10 +182,16 @@ struct Scan {
 }
 
 impl ListQuery {
-    async fn new(store: &Store, filter: &TaskFilter, before: Option<Uuid>, page_size: i64) -> Result<Self, StoreError> {
+    async fn new(
+        store: &Store,
+        connection: &mut PgConnection,
+        filter: &TaskFilter,
+        before: Option<Uuid>,
+        page_size: i64,
+    ) -> Result<Self, StoreError> {
         let lanes = match &filter.queue {
             Some(queue) => {
-                store.lanes.load(&store.pool).await?;
+                store.lanes.load(connection).await?;
                 Some(store.lanes.of_queue(queue))
             }
             None => None,
@@ -191,7 +219,7 @@ impl ListQuery {
             || self.created_before.is_some()
     }
 
-    async fn scan(&self, pool: &PgPool, sql: &'static str) -> Result<Scan, StoreError> {
+    async fn scan(&self, connection: &mut PgConnection, sql: &'static str) -> Result<Scan, StoreError> {
         let scanned_max = if self.has_filters() { SCANNED_MAX } else { self.page_size + 1 };
         let rows = sqlx::query(sql)
             .bind(self.before)
@@ -204,11 +232,11 @@ impl ListQuery {
             .bind(self.created_after)
             .bind(self.created_before)
             .bind(self.page_size)
-            .fetch_all(pool)
+            .fetch_all(&mut *connection)
             .await?;
         let edge = match rows.first() {
             Some(row) => row.try_get("edge")?,
-            None => self.edge_of_nothing(pool, sql, scanned_max).await?,
+            None => self.edge_of_nothing(connection, sql, scanned_max).await?,
         };
         let rows = rows.iter().map(TaskRow::from_row).collect::<sqlx::Result<_>>()?;
         Ok(Scan { rows, edge })
@@ -217,7 +245,7 @@ impl ListQuery {
     /// The edge when nothing that was looked at matched: found by looking without filters.
     async fn edge_of_nothing(
         &self,
-        pool: &PgPool,
+        connection: &mut PgConnection,
         sql: &'static str,
         scanned_max: i64,
     ) -> Result<Option<Uuid>, StoreError> {
@@ -232,7 +260,7 @@ impl ListQuery {
             .bind(None::<DateTime<Utc>>)
             .bind(None::<DateTime<Utc>>)
             .bind(0_i64)
-            .fetch_optional(pool)
+            .fetch_optional(connection)
             .await?;
         Ok(row.map(|row| row.try_get("edge")).transpose()?.flatten())
     }

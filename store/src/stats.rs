@@ -1,11 +1,14 @@
 //! Figures: kept as events are moved to the log, never counted by a scan.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
 use taskmaster_openapi::gateway::{Backlog, FleetStats, QueueStats, Rates, Stats, StatusCounts};
 use taskmaster_openapi::task::TaskStatus;
 
+use crate::claim::bands;
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::fleet::WORKER_LEASE_SECONDS;
@@ -32,73 +35,79 @@ impl Store {
     /// When the database is not available.
     pub async fn stats(&self) -> Result<Stats, StoreError> {
         self.advance_events().await?;
-        let (tasks, queues) = self.counts().await?;
-        let (backlog, at) = self.backlog().await?;
+        self.stats_on(&mut *self.pool.acquire().await?, Duration::ZERO).await
+    }
+
+    /// As a database knows them that may be of so long ago.
+    pub(crate) async fn stats_on(&self, connection: &mut PgConnection, age: Duration) -> Result<Stats, StoreError> {
+        let (tasks, queues) = counts(connection).await?;
+        let (backlog, at) = backlog(connection).await?;
         let (workers, slots): (i64, i64) = sqlx::query_as(
             "select count(*), coalesce(sum(slots), 0)::bigint from workers where seen_at > now() - $1 * interval '1 second'",
         )
-        .bind(WORKER_LEASE_SECONDS)
-        .fetch_one(&self.pool)
+        .bind(WORKER_LEASE_SECONDS + age.as_secs_f64())
+        .fetch_one(&mut *connection)
         .await?;
-        Ok(Stats { at, tasks, queues, backlog, rates: self.rates().await?, fleet: FleetStats { workers, slots } })
+        let (rates, fleet) = (rates(connection).await?, FleetStats { workers, slots });
+        Ok(Stats { at: at - age, tasks, queues, backlog, rates, fleet })
     }
+}
 
-    async fn counts(&self) -> Result<(StatusCounts, Vec<QueueStats>), StoreError> {
-        let rows: Vec<(String, i16, i64)> = sqlx::query_as(
-            "select l.queue, c.status, sum(c.n)::bigint from task_counts c join lanes l on l.id = c.lane group by 1, 2",
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let mut all = StatusCounts::default();
-        let mut queues: BTreeMap<String, StatusCounts> = BTreeMap::new();
-        for (queue, status, n) in rows {
-            *count_of(&mut all, status_from(status)) += n;
-            *count_of(queues.entry(queue).or_default(), status_from(status)) += n;
-        }
-        Ok((all, queues.into_iter().map(|(queue, tasks)| QueueStats { queue, tasks }).collect()))
+async fn counts(connection: &mut PgConnection) -> Result<(StatusCounts, Vec<QueueStats>), StoreError> {
+    let rows: Vec<(String, i16, i64)> = sqlx::query_as(
+        "select l.queue, c.status, sum(c.n)::bigint from task_counts c join lanes l on l.id = c.lane group by 1, 2",
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut all = StatusCounts::default();
+    let mut queues: BTreeMap<String, StatusCounts> = BTreeMap::new();
+    for (queue, status, n) in rows {
+        *count_of(&mut all, status_from(status)) += n;
+        *count_of(queues.entry(queue).or_default(), status_from(status)) += n;
     }
+    Ok((all, queues.into_iter().map(|(queue, tasks)| QueueStats { queue, tasks }).collect()))
+}
 
-    /// What is due and unclaimed: along the index, band by band, up to a limit.
-    async fn backlog(&self) -> Result<(Backlog, DateTime<Utc>), StoreError> {
-        let bands = self.bands().await?;
-        let due: Due = sqlx::query_as(
-            "with due as (
-                select t.run_at from unnest($1::integer[], $2::smallint[]) as b(lane, priority),
-                       lateral (select run_at from tasks t where t.lane = b.lane and t.priority = b.priority
-                                   and t.run_at <= now() and t.status = 0 order by t.run_at limit $3 + 1) t
-                 limit $3 + 1
-             ) select count(*) as due, coalesce(extract(epoch from now() - min(run_at)), 0)::float8 as oldest_seconds, now() as now
-                 from due",
-        )
-        .bind(bands.iter().map(|b| b.lane).collect::<Vec<_>>())
-        .bind(bands.iter().map(|b| b.priority).collect::<Vec<_>>())
-        .bind(DUE_COUNTED_MAX)
-        .fetch_one(&self.pool)
-        .await?;
-        let backlog = Backlog {
-            due: due.due.min(DUE_COUNTED_MAX),
-            due_is_lower_bound: due.due > DUE_COUNTED_MAX,
-            oldest_due_seconds: due.oldest_seconds.max(0.0),
-        };
-        Ok((backlog, due.now))
-    }
+/// What is due and unclaimed: along the index, band by band, up to a limit.
+async fn backlog(connection: &mut PgConnection) -> Result<(Backlog, DateTime<Utc>), StoreError> {
+    let bands = bands(&mut *connection).await?;
+    let due: Due = sqlx::query_as(
+        "with due as (
+            select t.run_at from unnest($1::integer[], $2::smallint[]) as b(lane, priority),
+                   lateral (select run_at from tasks t where t.lane = b.lane and t.priority = b.priority
+                               and t.run_at <= now() and t.status = 0 order by t.run_at limit $3 + 1) t
+             limit $3 + 1
+         ) select count(*) as due, coalesce(extract(epoch from now() - min(run_at)), 0)::float8 as oldest_seconds, now() as now
+             from due",
+    )
+    .bind(bands.iter().map(|b| b.lane).collect::<Vec<_>>())
+    .bind(bands.iter().map(|b| b.priority).collect::<Vec<_>>())
+    .bind(DUE_COUNTED_MAX)
+    .fetch_one(connection)
+    .await?;
+    let backlog = Backlog {
+        due: due.due.min(DUE_COUNTED_MAX),
+        due_is_lower_bound: due.due > DUE_COUNTED_MAX,
+        oldest_due_seconds: due.oldest_seconds.max(0.0),
+    };
+    Ok((backlog, due.now))
+}
 
-    async fn rates(&self) -> Result<Rates, StoreError> {
-        let (created, completed, failed): (i64, i64, i64) = sqlx::query_as(
-            "select coalesce(sum(created), 0)::bigint, coalesce(sum(completed), 0)::bigint, coalesce(sum(failed), 0)::bigint
-               from task_rates where at > now() - $1 * interval '1 second'",
-        )
-        .bind(WINDOW_SECONDS as f64)
-        .fetch_one(&self.pool)
-        .await?;
-        let per_second = |n: i64| n as f64 / WINDOW_SECONDS as f64;
-        Ok(Rates {
-            window_seconds: WINDOW_SECONDS,
-            created_per_second: per_second(created),
-            completed_per_second: per_second(completed),
-            failed_per_second: per_second(failed),
-        })
-    }
+async fn rates(connection: &mut PgConnection) -> Result<Rates, StoreError> {
+    let (created, completed, failed): (i64, i64, i64) = sqlx::query_as(
+        "select coalesce(sum(created), 0)::bigint, coalesce(sum(completed), 0)::bigint, coalesce(sum(failed), 0)::bigint
+           from task_rates where at > now() - $1 * interval '1 second'",
+    )
+    .bind(WINDOW_SECONDS as f64)
+    .fetch_one(connection)
+    .await?;
+    let per_second = |n: i64| n as f64 / WINDOW_SECONDS as f64;
+    Ok(Rates {
+        window_seconds: WINDOW_SECONDS,
+        created_per_second: per_second(created),
+        completed_per_second: per_second(completed),
+        failed_per_second: per_second(failed),
+    })
 }
 
 fn count_of(counts: &mut StatusCounts, status: TaskStatus) -> &mut i64 {
