@@ -55,7 +55,10 @@ fn created(ids: impl IntoIterator<Item = Uuid>) -> Response {
 }
 
 /// The tasks, and for a request with a key a digest of what it asks for.
-fn parse(body: &[u8], keyed: bool) -> Result<(Vec<TaskToCreate>, Vec<u8>), Problem> {
+///
+/// # Errors
+/// `invalid_json`, `invalid_body`, `validation_failed`.
+pub fn parse(body: &[u8], keyed: bool) -> Result<(Vec<TaskToCreate>, Vec<u8>), Problem> {
     let Body { tasks } = extract::parse_json(body)?;
     let digest = if keyed { once::digest(&tasks.items) } else { Vec::new() };
     Ok((validate::batch(tasks.items, tasks.count)?, digest))

@@ -20,7 +20,8 @@ use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-pub(crate) use frames::{Batch, Filter, RETRY_HINT, truncated_frame};
+pub use frames::{Batch, Filter};
+pub(crate) use frames::{RETRY_HINT, truncated_frame};
 pub(crate) use waiters::Waiter;
 use waiters::Waiters;
 

@@ -42,5 +42,14 @@ pub use app::Scaler;
 pub use config::{Config, ConfigError};
 pub use server::{GatewayError, run};
 
+/// What is hot and pure, for `benches/functions`; nothing that others may rely on.
+#[doc(hidden)]
+pub mod hot {
+    pub use crate::batch::parse as parse_batch;
+    pub use crate::feed::{Batch, Filter};
+    pub use crate::page_token::{read as read_page_token, write as write_page_token};
+    pub use crate::validate::task as validate_task;
+}
+
 #[cfg(test)]
 mod tests;

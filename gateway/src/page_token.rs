@@ -13,7 +13,7 @@ const MARK_BYTES: usize = 8;
 const TOKEN_BYTES: usize = 1 + 16 + MARK_BYTES;
 
 /// The token of the page that begins after this task. Any gateway reads what any other wrote.
-pub(crate) fn write(filter: &TaskFilter, after: Uuid) -> String {
+pub fn write(filter: &TaskFilter, after: Uuid) -> String {
     let mut token = Vec::with_capacity(TOKEN_BYTES);
     token.push(VERSION);
     token.extend(after.as_bytes());
@@ -25,7 +25,7 @@ pub(crate) fn write(filter: &TaskFilter, after: Uuid) -> String {
 ///
 /// # Errors
 /// `invalid_page_token` when the token was made for other filters, or by something else.
-pub(crate) fn read(filter: &TaskFilter, token: &str) -> Result<Uuid, Problem> {
+pub fn read(filter: &TaskFilter, token: &str) -> Result<Uuid, Problem> {
     let wrong = |what: &str| Problem::field(Code::InvalidPageToken, "page_token", what);
     let bytes = URL_SAFE_NO_PAD.decode(token).ok().filter(|bytes| bytes.len() == TOKEN_BYTES && bytes[0] == VERSION);
     let bytes = bytes.ok_or_else(|| wrong("is not a token of this list; begin without one"))?;

@@ -24,7 +24,7 @@ const DEFAULT_QUEUE: &str = "default";
 ///
 /// # Errors
 /// `validation_failed` with every field that is wrong.
-pub(crate) fn task(new: NewTask) -> Result<TaskToCreate, Problem> {
+pub fn task(new: NewTask) -> Result<TaskToCreate, Problem> {
     let mut errors = Errors::default();
     let task = check(new, &mut errors);
     match task {

@@ -11,7 +11,7 @@ pub(crate) const RETRY_HINT: Bytes = Bytes::from_static(b"retry: 1000\n\n");
 
 /// Events that follow one another in the log, ready to be sent.
 #[derive(Debug)]
-pub(crate) struct Batch {
+pub struct Batch {
     /// These events come right after this one.
     pub after: i64,
     text: Bytes,
@@ -20,7 +20,7 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// Writes the events. Without any, the batch only says how far the log has been read.
-    pub(crate) fn new(after: i64, events: Vec<Event>) -> Self {
+    pub fn new(after: i64, events: Vec<Event>) -> Self {
         let mut text = Vec::new();
         let mut frames = Vec::with_capacity(events.len());
         for event in events {
@@ -32,7 +32,7 @@ impl Batch {
     }
 
     /// The number of the last event, or where there is none of the one before.
-    pub(crate) fn last(&self) -> i64 {
+    pub fn last(&self) -> i64 {
         self.frames.last().map_or(self.after, |(event, _)| event.id)
     }
 
@@ -41,7 +41,7 @@ impl Batch {
     }
 
     /// What a client gets: events after `cursor` that pass its filter. Shares the text where that is all of them.
-    pub(crate) fn text_for(&self, cursor: i64, filter: &Filter) -> Bytes {
+    pub fn text_for(&self, cursor: i64, filter: &Filter) -> Bytes {
         let wanted = |event: &Event| event.id > cursor && filter.passes(event);
         if self.events().all(wanted) {
             return self.text.clone();
@@ -70,7 +70,7 @@ pub(crate) fn truncated_frame(after: i64, resumes_after: i64) -> Bytes {
 
 /// Which events a client wants. All that is given must hold.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Filter {
+pub struct Filter {
     pub types: Option<Vec<EventType>>,
     pub queue: Option<String>,
     pub task_id: Option<Uuid>,
