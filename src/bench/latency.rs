@@ -19,11 +19,11 @@ const PAUSE: Duration = Duration::from_millis(30);
 pub(super) async fn measure(args: &BenchArgs, client: &Client, task: &NewTask) -> Result<Report, String> {
     let tasks = args.tasks_or(500).into();
     let progress = Arc::new(Progress::default());
+    let before = client.recorded().await?;
     let mut create_ms = Vec::new();
     let mut asked: HashMap<Uuid, DateTime<Utc>> = HashMap::new();
     let ask = async {
         let body = bytes::Bytes::from(client.body(task, 1)?);
-        // The first ones find connections closed and code cold.
         for _ in 0..tasks {
             let (moment, began) = (Utc::now(), Instant::now());
             let created = client.create_one(body.clone()).await?;
@@ -33,7 +33,7 @@ pub(super) async fn measure(args: &BenchArgs, client: &Client, task: &NewTask) -
         }
         Ok(())
     };
-    let (_, ()) = tokio::try_join!(watch(args, client, &progress, || Some(tasks)), ask)?;
+    let (_, ()) = tokio::try_join!(watch(args, client, &progress, before, || Some(tasks)), ask)?;
     let (mut start_ms, mut end_ms) = (Vec::new(), Vec::new());
     for times in client.times(tasks as usize).await? {
         if let Some(asked) = asked.get(&times.id) {

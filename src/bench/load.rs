@@ -101,14 +101,14 @@ pub(super) async fn create(
 /// How many tasks were recorded at which moment.
 pub(super) type Samples = Vec<(Instant, u64)>;
 
-/// Waits until so many tasks are recorded; `enough` says how many once it is known.
+/// Waits until so many tasks more are recorded than were `before` any was created; `wanted` says how many once it is known.
 pub(super) async fn watch(
     args: &BenchArgs,
     client: &Client,
     progress: &Progress,
+    before: Recorded,
     wanted: impl Fn() -> Option<u64>,
 ) -> Result<(Recorded, Samples), String> {
-    let before = client.recorded().await?;
     let bar = bar(wanted());
     let (mut samples, mut moved): (Samples, Instant) = (vec![(Instant::now(), 0)], Instant::now());
     loop {

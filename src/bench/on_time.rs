@@ -19,6 +19,7 @@ const CREATED_PER_SECOND: u32 = 5_000;
 pub(super) async fn measure(args: &BenchArgs, client: &Client, task: &NewTask) -> Result<Report, String> {
     let tasks = args.tasks_or(10_000);
     let lead = LEAD + Duration::from_secs((tasks / CREATED_PER_SECOND).into());
+    let before = client.recorded().await?;
     let first = Utc::now() + lead;
     let apart = args.seconds_or(0) / tasks;
     let due = |number: u32| first + TimeDelta::from_std(apart * number).unwrap_or_default();
@@ -30,7 +31,7 @@ pub(super) async fn measure(args: &BenchArgs, client: &Client, task: &NewTask) -
     let left = (first - Utc::now()).to_std().map_err(|_| "creating the tasks took longer than they are ahead")?;
     tokio::time::sleep(left).await;
     let progress = Arc::new(Progress::default());
-    watch(args, client, &progress, || Some(tasks.into())).await?;
+    watch(args, client, &progress, before, || Some(tasks.into())).await?;
     let mut starts: Vec<(DateTime<Utc>, DateTime<Utc>)> =
         client.times(tasks as usize).await?.iter().map(|times| (times.started_at, times.due_at)).collect();
     starts.sort_unstable();

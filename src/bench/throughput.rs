@@ -20,13 +20,14 @@ pub(super) async fn measure(args: &BenchArgs, client: &Client, task: &NewTask) -
     let tasks = args.tasks_or(50_000).into();
     let progress = Arc::new(Progress::default());
     let amount = Amount { tasks, waiting_max: u64::MAX };
+    let before = client.recorded().await?;
     let began = Instant::now();
     let ((create_ms, created_in), (recorded, _)) = tokio::try_join!(
         async {
             let create_ms = create(args, client, task, amount, &progress).await?;
             Ok((create_ms, began.elapsed()))
         },
-        watch(args, client, &progress, || Some(tasks)),
+        watch(args, client, &progress, before, || Some(tasks)),
     )?;
     let recorded_in = began.elapsed();
     let report = Report::new(format!("{tasks} tasks, {} of them failed", recorded.failed))
@@ -52,6 +53,7 @@ pub(super) async fn measure_sustained(args: &BenchArgs, client: &Client, task: &
     let seconds = args.seconds_or(60);
     let progress = Arc::new(Progress::default());
     let amount = Amount { tasks: u64::MAX, waiting_max: WAITING_MAX };
+    let before = client.recorded().await?;
     let began = Instant::now();
     let end = async {
         tokio::time::sleep(seconds).await;
@@ -59,8 +61,11 @@ pub(super) async fn measure_sustained(args: &BenchArgs, client: &Client, task: &
         Ok(())
     };
     let over = || (began.elapsed() >= seconds).then(|| progress.asked());
-    let (create_ms, (recorded, samples), ()) =
-        tokio::try_join!(create(args, client, task, amount, &progress), watch(args, client, &progress, over), end,)?;
+    let (create_ms, (recorded, samples), ()) = tokio::try_join!(
+        create(args, client, task, amount, &progress),
+        watch(args, client, &progress, before, over),
+        end,
+    )?;
     let part = (seconds / 10).min(Duration::from_secs(60));
     let within = |from: Duration, to: Duration| at(&samples, began + to) - at(&samples, began + from);
     let tasks = recorded.all().max(0) as u64;
