@@ -15,6 +15,8 @@ from servers import ROOT, Failed, free_port, stop, wait_until
 NAME = "taskmaster"
 LABEL = "TaskMaster"
 QUEUE = "bench"
+BATCH = 1_000
+CONNECTIONS = 4
 START_SECONDS = 60
 
 
@@ -80,13 +82,14 @@ def measure(what, tasks, args, postgres, directory):
 
 def throughput(up, tasks, args):
     """Creating and running at once."""
-    figures = bench(up, args, "throughput", "--tasks", tasks)
+    figures = bench(up, args, "throughput", "--tasks", tasks, "--batch", BATCH, "--connections", CONNECTIONS)
     return {"handled": tasks, "insert": figures["created"]["seconds"], "total": figures["recorded"]["seconds"]}
 
 
 def sustained(up, _, args):
     """Creating as fast as the tasks are done, for some seconds."""
-    figures = bench(up, args, "sustained", "--seconds", round(args.sustained))
+    figures = bench(up, args, "sustained", "--seconds", round(args.sustained), "--batch", BATCH, "--connections",
+                    CONNECTIONS)
     return {"handled": up.complete(), "rates": [figures[name]["per_second"] for name in ("recorded", "first", "last")]}
 
 
