@@ -24,7 +24,7 @@ use taskmaster_store::rescue::RescueLimits;
 use taskmaster_store::{Cancel, DatabaseArgs, Due, Retry, Store, TaskToCreate};
 use uuid::Uuid;
 
-const STEPS: u64 = 400;
+const STEPS: u64 = 800;
 const WORKERS: [&str; 3] = ["w0", "w1", "w2"];
 const LOST_WORKERS_MAX: i16 = 5;
 /// Fewer live tasks than this are added to.
@@ -480,18 +480,11 @@ async fn the_store_does_to_tasks_what_a_small_model_does() {
     }
     let mut counts = StatusCounts::default();
     for task in pair.model.values() {
-        *match task.status {
-            TaskStatus::Queued => &mut counts.queued,
-            TaskStatus::Picked => &mut counts.picked,
-            TaskStatus::Started => &mut counts.started,
-            TaskStatus::Complete => &mut counts.complete,
-            TaskStatus::Failed => &mut counts.failed,
-            TaskStatus::Cancelled => &mut counts.cancelled,
-        } += 1;
+        *counts.of_mut(task.status) += 1;
     }
     while pair.store.advance_events().await.unwrap() {}
     assert_eq!(pair.store.stats().await.unwrap().tasks, counts);
-    assert!([counts.complete, counts.failed, counts.cancelled].iter().all(|n| *n > 2), "{counts:?}");
+    assert!([counts.complete, counts.failed, counts.cancelled].iter().all(|n| *n > 10), "{counts:?}");
     pair.store.close().await;
     drop(pair.connection);
     tokio::time::timeout(Duration::from_secs(60), server.stop()).await.unwrap();

@@ -192,6 +192,20 @@ pub struct StatusCounts {
     pub cancelled: i64,
 }
 
+impl StatusCounts {
+    /// The count of one state.
+    pub fn of_mut(&mut self, status: TaskStatus) -> &mut i64 {
+        match status {
+            TaskStatus::Queued => &mut self.queued,
+            TaskStatus::Picked => &mut self.picked,
+            TaskStatus::Started => &mut self.started,
+            TaskStatus::Complete => &mut self.complete,
+            TaskStatus::Failed => &mut self.failed,
+            TaskStatus::Cancelled => &mut self.cancelled,
+        }
+    }
+}
+
 /// The counts of one queue.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct QueueStats {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use taskmaster_openapi::gateway::{Backlog, FleetStats, QueueStats, Rates, Stats, StatusCounts};
-use taskmaster_openapi::task::TaskStatus;
 
 use crate::claim::bands;
 use crate::database::Store;
@@ -62,8 +61,8 @@ async fn counts(connection: &mut PgConnection) -> Result<(StatusCounts, Vec<Queu
     let mut all = StatusCounts::default();
     let mut queues: BTreeMap<String, StatusCounts> = BTreeMap::new();
     for (queue, status, n) in rows {
-        *count_of(&mut all, status_from(status)) += n;
-        *count_of(queues.entry(queue).or_default(), status_from(status)) += n;
+        *all.of_mut(status_from(status)) += n;
+        *queues.entry(queue).or_default().of_mut(status_from(status)) += n;
     }
     Ok((all, queues.into_iter().map(|(queue, tasks)| QueueStats { queue, tasks }).collect()))
 }
@@ -108,15 +107,4 @@ async fn rates(connection: &mut PgConnection) -> Result<Rates, StoreError> {
         completed_per_second: per_second(completed),
         failed_per_second: per_second(failed),
     })
-}
-
-fn count_of(counts: &mut StatusCounts, status: TaskStatus) -> &mut i64 {
-    match status {
-        TaskStatus::Queued => &mut counts.queued,
-        TaskStatus::Picked => &mut counts.picked,
-        TaskStatus::Started => &mut counts.started,
-        TaskStatus::Complete => &mut counts.complete,
-        TaskStatus::Failed => &mut counts.failed,
-        TaskStatus::Cancelled => &mut counts.cancelled,
-    }
 }

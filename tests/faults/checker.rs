@@ -297,14 +297,7 @@ impl<'a> Checker<'a> {
     fn counters(&mut self) {
         let mut counted = StatusCounts::default();
         for row in &self.history.rows {
-            *match row.status {
-                TaskStatus::Queued => &mut counted.queued,
-                TaskStatus::Picked => &mut counted.picked,
-                TaskStatus::Started => &mut counted.started,
-                TaskStatus::Complete => &mut counted.complete,
-                TaskStatus::Failed => &mut counted.failed,
-                TaskStatus::Cancelled => &mut counted.cancelled,
-            } += 1;
+            *counted.of_mut(row.status) += 1;
         }
         let told = self.history.counters;
         self.expect(told == counted, Rule::Counters, None, || format!("told {told:?}, there are {counted:?}"));
