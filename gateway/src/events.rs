@@ -20,7 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::feed::{Batch, Filter, PAGE_EVENTS, RETRY_HINT, Subscription, truncated_frame};
+use crate::feed::{Batch, Filter, RETRY_HINT, Subscription, truncated_frame};
 use crate::validate;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -99,8 +99,9 @@ struct Follower {
     /// The last event that was looked at for this client.
     cursor: i64,
     live: Option<Subscription>,
-    /// The log is to be read: at the beginning, and when something was missed.
-    replaying: bool,
+    /// The log is to be read up to this event: at the beginning, and when something was missed. An end that does not move, so that it
+    /// is reached however fast events come.
+    replay_until: Option<i64>,
     /// What goes out before anything else, the last one first.
     ready: Vec<Bytes>,
     sent_at: Instant,
@@ -118,8 +119,8 @@ impl Follower {
         }
         let cursor = after.unwrap_or(head).min(head);
         ready.reverse();
-        let sent_at = Instant::now();
-        Self { app, filter, cursor, live: None, replaying: true, ready, sent_at, ended: false, _place: place }
+        let (sent_at, replay_until) = (Instant::now(), Some(head).filter(|head| *head > cursor));
+        Self { app, filter, cursor, live: None, replay_until, ready, sent_at, ended: false, _place: place }
     }
 
     /// What to send next; `None` ends the stream.
@@ -147,45 +148,47 @@ impl Follower {
     /// The next events that pass the filter. Cancel-safe: the cursor moves only with what is returned or passed over.
     async fn advance(&mut self) -> Option<Bytes> {
         loop {
-            let text = if self.replaying { self.replay().await? } else { self.follow().await? };
+            let text = match (self.replay_until, self.live.is_some()) {
+                (Some(until), _) => self.replay(until).await?,
+                (None, true) => self.follow().await?,
+                (None, false) => {
+                    let (live, published) = self.app.feed.subscribe(self.filter.clone());
+                    self.live = Some(live);
+                    self.replay_until = published.filter(|published| *published > self.cursor);
+                    continue;
+                }
+            };
             if !text.is_empty() {
                 return Some(text);
             }
         }
     }
 
-    /// One page of the log. At its end the feed is joined, and the log read once more: nothing lies between the two.
-    async fn replay(&mut self) -> Option<Bytes> {
+    /// One page of the log.
+    async fn replay(&mut self, until: i64) -> Option<Bytes> {
         let page = match self.app.feed.replay(self.cursor).await {
             Ok(page) => page,
             Err(reason) => return gave_up(&reason),
         };
         let lost = (page.begins_after > self.cursor).then(|| truncated_frame(self.cursor, page.begins_after));
-        self.cursor = page.begins_after;
-        if page.events.len() < PAGE_EVENTS as usize {
-            // The page after the subscription is the one that leaves nothing out.
-            self.replaying = self.live.is_none();
-            self.live.get_or_insert_with(|| self.app.feed.subscribe(self.filter.clone()));
-        }
-        let batch = Batch::new(self.cursor, page.events);
-        let text = batch.text_for(self.cursor, &self.filter);
+        let batch = Batch::new(page.begins_after, page.events);
+        let text = batch.text_for(page.begins_after, &self.filter);
         self.cursor = batch.last();
+        if self.cursor >= until || batch.is_for_all() {
+            self.replay_until = None;
+        }
         Some(match lost {
             Some(lost) => [lost, text].concat().into(),
             None => text,
         })
     }
 
-    /// The next batch of the feed.
+    /// The next batch of the feed that has something for this client.
     async fn follow(&mut self) -> Option<Bytes> {
-        let Some(live) = &mut self.live else {
-            self.replaying = true;
-            return Some(Bytes::new());
-        };
         // A client that does not keep up is cut off, and resumes from its last event.
-        let batch = live.next().await?;
-        if batch.is_for_all() && batch.after > self.cursor {
-            self.replaying = true;
+        let batch = self.live.as_mut()?.next().await?;
+        if batch.is_for_all() {
+            self.replay_until = Some(batch.after).filter(|after| *after > self.cursor);
             return Some(Bytes::new());
         }
         let text = batch.text_for(self.cursor, &self.filter);

@@ -35,7 +35,7 @@ const BATCH_EVENTS_MAX: usize = 500;
 /// Followers that read the log at once, so that many who come back together leave connections to others.
 const REPLAYS_MAX: usize = 4;
 /// Events read at once by a follower; some more when a batch of the log is larger.
-pub(crate) const PAGE_EVENTS: i64 = 500;
+const PAGE_EVENTS: i64 = 500;
 /// Events read at once by the reader for all.
 const LIVE_PAGE_EVENTS: i64 = 5_000;
 /// The safety net below the notifications.
@@ -78,11 +78,11 @@ impl Feed {
         answered(self.0.store.events_after(after, PAGE_EVENTS)).await
     }
 
-    /// Follows what passes the filter from now on.
-    pub(crate) fn subscribe(&self, filter: Filter) -> Subscription {
-        let subscription = self.0.ring.subscribe(filter);
+    /// Follows what passes the filter, after the event that is given back. `None`: the reader has not begun, and will say where it does.
+    pub(crate) fn subscribe(&self, filter: Filter) -> (Subscription, Option<i64>) {
+        let subscribed = self.0.ring.subscribe(filter);
         self.0.demand.notify_one();
-        subscription
+        subscribed
     }
 
     /// Waits for one task's end; `None` when too many wait already.

@@ -22,6 +22,8 @@ struct State {
     batches: VecDeque<Arc<Batch>>,
     /// The number of the first batch that is kept; they are numbered from 0.
     first: u64,
+    /// The last event of all that were published, kept or not.
+    published: Option<i64>,
     topics: Topics,
 }
 
@@ -58,7 +60,7 @@ pub(crate) struct Subscription {
 impl Ring {
     pub(crate) fn new(batches_max: usize) -> Self {
         let (batches, topics) = (VecDeque::new(), Topics::default());
-        Self(Arc::new(Mutex::new(State { batches_max, batches, first: 0, topics })))
+        Self(Arc::new(Mutex::new(State { batches_max, batches, first: 0, published: None, topics })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -69,19 +71,20 @@ impl Ring {
         self.state().topics.iter().next().is_some()
     }
 
-    /// Follows what passes the filter, from the next batch on.
-    pub(crate) fn subscribe(&self, filter: Filter) -> Subscription {
+    /// Follows what passes the filter, from the next batch on; and the event after which that one comes.
+    pub(crate) fn subscribe(&self, filter: Filter) -> (Subscription, Option<i64>) {
         let mut state = self.state();
-        let position = state.next();
+        let (position, published) = (state.next(), state.published);
         let wake = state.topics.join(&filter, position);
         drop(state);
-        Subscription { ring: self.clone(), filter, wake, position }
+        (Subscription { ring: self.clone(), filter, wake, position }, published)
     }
 
     /// Keeps a batch for those who want something of it, and wakes them.
     pub(crate) fn publish(&self, batch: Batch) {
         let mut state = self.state();
         let number = state.next();
+        state.published = Some(batch.last());
         if !state.topics.match_batch(&batch, number) {
             // Nobody is to get it; the numbers go on.
             state.skip();
@@ -271,13 +274,14 @@ mod tests {
     #[test]
     fn a_follower_gets_the_batches_with_something_for_it_and_what_all_get() {
         let ring = Ring::new(10);
-        let (mut a, mut all) = (ring.subscribe(of_queue("a")), ring.subscribe(Filter::default()));
+        let (mut a, mut all) = (ring.subscribe(of_queue("a")).0, ring.subscribe(Filter::default()).0);
         ring.publish(Batch::new(0, vec![event(1, "b", 1, None)]));
         ring.publish(Batch::new(1, vec![event(2, "b", 1, None), event(3, "a", 2, None)]));
         ring.publish(Batch::new(9, Vec::new()));
         assert_eq!(seen(&mut a), [Some(1), Some(9)]);
         assert_eq!(seen(&mut all), [Some(0), Some(1), Some(9)]);
-        let mut late = ring.subscribe(of_queue("a"));
+        let (mut late, published) = ring.subscribe(of_queue("a"));
+        assert_eq!(published, Some(9));
         ring.publish(Batch::new(9, vec![event(10, "a", 3, None)]));
         assert_eq!((seen(&mut late), seen(&mut a)), (vec![Some(9)], vec![Some(9)]));
     }
@@ -285,7 +289,7 @@ mod tests {
     #[test]
     fn only_who_has_missed_something_of_its_own_is_cut_off() {
         let ring = Ring::new(2);
-        let (mut rare, mut often) = (ring.subscribe(of_queue("rare")), ring.subscribe(of_queue("often")));
+        let (mut rare, mut often) = (ring.subscribe(of_queue("rare")).0, ring.subscribe(of_queue("often")).0);
         for id in 0..100 {
             ring.publish(Batch::new(id, vec![event(id + 1, "often", 1, None)]));
         }
@@ -293,7 +297,7 @@ mod tests {
         ring.publish(Batch::new(100, vec![event(101, "rare", 1, None)]));
         assert_eq!(seen(&mut rare), [Some(100)]);
         assert_eq!(seen(&mut often), [None]);
-        let mut again = ring.subscribe(of_queue("often"));
+        let (mut again, _) = ring.subscribe(of_queue("often"));
         ring.publish(Batch::new(101, vec![event(102, "often", 1, None)]));
         assert_eq!(seen(&mut again), [Some(101)], "whoever comes back begins anew");
     }
@@ -302,7 +306,8 @@ mod tests {
     fn nothing_is_kept_for_nobody() {
         let ring = Ring::new(10);
         ring.publish(Batch::new(0, vec![event(1, "a", 1, None)]));
-        let one = ring.subscribe(of_queue("a"));
+        let (one, published) = ring.subscribe(of_queue("a"));
+        assert_eq!(published, Some(1), "what nobody wanted counts");
         ring.publish(Batch::new(1, vec![event(2, "a", 1, None)]));
         drop(one);
         assert!(!ring.is_followed());
@@ -314,7 +319,7 @@ mod tests {
     #[tokio::test]
     async fn a_follower_that_waits_is_woken_by_its_own_batch() {
         let ring = Ring::new(10);
-        let mut one = ring.subscribe(of_queue("a"));
+        let (mut one, _) = ring.subscribe(of_queue("a"));
         let waiting = tokio::spawn(async move { one.next().await.map(|batch| batch.after) });
         tokio::task::yield_now().await;
         ring.publish(Batch::new(0, vec![event(1, "b", 1, None)]));
@@ -341,7 +346,7 @@ mod tests {
             batches in proptest::collection::vec(proptest::collection::vec((0..2_usize, 0..3_u128, 0..3_usize), 1..5), 1..20),
         ) {
             let ring = Ring::new(100);
-            let mut followers: Vec<Subscription> = filters.iter().cloned().map(|filter| ring.subscribe(filter)).collect();
+            let mut followers: Vec<Subscription> = filters.iter().cloned().map(|filter| ring.subscribe(filter).0).collect();
             let (mut all, mut id) = (Vec::new(), 0);
             for batch in batches {
                 let after = id;
