@@ -1,0 +1,149 @@
+//! Where a command stands: a directory of its own for each attempt, for nobody else's eyes, gone when the attempt is.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use taskmaster_openapi::report::TaskClaim;
+use uuid::Uuid;
+
+/// For the worker's user only.
+const MODE: u32 = 0o700;
+/// How long an attempt waits for its directory to be removed; what is very full goes on being removed afterwards.
+const REMOVE_WAIT: Duration = Duration::from_secs(5);
+
+/// The directory that workspaces are made in.
+#[derive(Debug)]
+pub(crate) enum Workspaces {
+    Given(PathBuf),
+    /// Made when it is needed, also again if something tidies it away; removed with this.
+    Private(PathBuf),
+}
+
+/// One attempt's directory; removed when dropped, which blocks.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    path: PathBuf,
+}
+
+impl Workspaces {
+    /// Under a directory that exists, or under one of the worker's own where the system keeps temporary files.
+    ///
+    /// # Errors
+    /// The given directory is none.
+    pub fn new(given: Option<PathBuf>) -> Result<Self, String> {
+        match given {
+            None => Ok(Self::Private(std::env::temp_dir().join(format!("taskmaster-{}", Uuid::new_v4())))),
+            // Relative to where the worker stands now.
+            Some(path) => match path.canonicalize() {
+                Ok(path) if path.is_dir() => Ok(Self::Given(path)),
+                Ok(_) => Err(format!("{} is not a directory", path.display())),
+                Err(error) => Err(format!("{}: {error}", path.display())),
+            },
+        }
+    }
+
+    /// Makes a directory for an attempt. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be made, or is there already: no attempt may find what another left.
+    pub fn create(&self, claim: TaskClaim) -> io::Result<Workspace> {
+        let name = format!("{}-{}", claim.task_id, claim.claim);
+        let make = |path: &Path, recursive| DirBuilder::new().recursive(recursive).mode(MODE).create(path);
+        let (Self::Given(base) | Self::Private(base)) = self;
+        let path = base.join(name);
+        match make(&path, false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && matches!(self, Self::Private(_)) => {
+                make(base, true)?;
+                make(&path, false)?;
+            }
+            made => made?,
+        }
+        Ok(Workspace { path })
+    }
+}
+
+impl Drop for Workspaces {
+    fn drop(&mut self) {
+        if let Self::Private(base) = self {
+            // Not there when no command ever ran; not empty only where something could not be removed.
+            let _ = std::fs::remove_dir(base);
+        }
+    }
+}
+
+impl Workspace {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the directory with all that is in it, and waits for that a while.
+    pub async fn remove(self) {
+        let removing = tokio::task::spawn_blocking(move || drop(self));
+        let _ = tokio::time::timeout(REMOVE_WAIT, removing).await;
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        // Most are empty.
+        let removed = std::fs::remove_dir(&self.path).or_else(|_| std::fs::remove_dir_all(&self.path));
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(directory = %self.path.display(), %error, "the directory of an attempt stays behind");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn claim() -> TaskClaim {
+        TaskClaim { task_id: Uuid::now_v7(), claim: 1 }
+    }
+
+    #[test]
+    fn each_attempt_has_a_private_directory_that_is_gone_afterwards() {
+        let base = tempfile::tempdir().unwrap();
+        let workspaces = Workspaces::new(Some(base.path().into())).unwrap();
+        let held = claim();
+        let (one, other) = (workspaces.create(held).unwrap(), workspaces.create(claim()).unwrap());
+        assert_ne!(one.path(), other.path());
+        assert_eq!(one.path().metadata().unwrap().permissions().mode() & 0o777, MODE);
+        assert!(workspaces.create(held).is_err(), "nobody finds what another left");
+        std::fs::create_dir_all(one.path().join("a/b")).unwrap();
+        std::fs::write(one.path().join("a/file"), "x").unwrap();
+        std::os::unix::fs::symlink(other.path(), one.path().join("link")).unwrap();
+        std::fs::write(other.path().join("kept"), "x").unwrap();
+        drop(one);
+        assert!(other.path().join("kept").exists(), "links are not followed");
+        drop(other);
+        assert_eq!(base.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_workers_own_directory_is_made_when_needed_and_removed_with_it() {
+        let workspaces = Workspaces::new(None).unwrap();
+        let Workspaces::Private(base) = &workspaces else { panic!("{workspaces:?}") };
+        let base = base.clone();
+        assert!(!base.exists());
+        drop(workspaces.create(claim()).unwrap());
+        std::fs::remove_dir(&base).unwrap();
+        drop(workspaces.create(claim()).unwrap());
+        assert_eq!(base.metadata().unwrap().permissions().mode() & 0o777, MODE);
+        drop(workspaces);
+        assert!(!base.exists());
+    }
+
+    #[test]
+    fn a_given_directory_must_be_there() {
+        assert!(Workspaces::new(Some("/no/such/directory".into())).is_err());
+        assert!(Workspaces::new(Some("/etc/passwd".into())).is_err());
+    }
+}
