@@ -12,7 +12,7 @@ use taskmaster_openapi::task::{HttpWork, NewTask};
 use taskmaster_worker::targets::TargetGuard;
 use url::{Host, Url};
 
-/// The URL in the first line, a header's name in the second, its value in the rest.
+// The URL in the first line, a header's name in the second, its value in the rest.
 fuzz_target!(|text: &str| {
     let mut lines = text.splitn(3, '\n');
     let url = lines.next().unwrap_or_default().to_owned();
