@@ -6,7 +6,7 @@ pub(crate) mod family;
 pub(crate) mod http;
 mod output;
 mod programs;
-mod workspace;
+pub(crate) mod workspace;
 
 use std::time::Duration;
 

@@ -4,6 +4,7 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use taskmaster_openapi::report::TaskClaim;
@@ -14,12 +15,16 @@ const MODE: u32 = 0o700;
 /// How long an attempt waits for its directory to be removed; what is very full goes on being removed afterwards.
 const REMOVE_WAIT: Duration = Duration::from_secs(5);
 
+/// This process's own directory for workspaces, of all its workers: made when it is needed, also again if something tidies it
+/// away. The guard removes it when the process has ended, however that came about.
+static PRIVATE: LazyLock<PathBuf> =
+    LazyLock::new(|| std::env::temp_dir().join(format!("taskmaster-{}", Uuid::new_v4())));
+
 /// The directory that workspaces are made in.
 #[derive(Debug)]
 pub(crate) enum Workspaces {
     Given(PathBuf),
-    /// Made when it is needed, also again if something tidies it away; removed with this.
-    Private(PathBuf),
+    Private,
 }
 
 /// One attempt's directory; removed when dropped, which blocks.
@@ -35,7 +40,7 @@ impl Workspaces {
     /// The given directory is none.
     pub fn new(given: Option<PathBuf>) -> Result<Self, String> {
         match given {
-            None => Ok(Self::Private(std::env::temp_dir().join(format!("taskmaster-{}", Uuid::new_v4())))),
+            None => Ok(Self::Private),
             // Relative to where the worker stands now.
             Some(path) => match path.canonicalize() {
                 Ok(path) if path.is_dir() => Ok(Self::Given(path)),
@@ -52,10 +57,13 @@ impl Workspaces {
     pub fn create(&self, claim: TaskClaim) -> io::Result<Workspace> {
         let name = format!("{}-{}", claim.task_id, claim.claim);
         let make = |path: &Path, recursive| DirBuilder::new().recursive(recursive).mode(MODE).create(path);
-        let (Self::Given(base) | Self::Private(base)) = self;
+        let base = match self {
+            Self::Given(base) => base,
+            Self::Private => private(),
+        };
         let path = base.join(name);
         match make(&path, false) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && matches!(self, Self::Private(_)) => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && matches!(self, Self::Private) => {
                 make(base, true)?;
                 make(&path, false)?;
             }
@@ -65,13 +73,9 @@ impl Workspaces {
     }
 }
 
-impl Drop for Workspaces {
-    fn drop(&mut self) {
-        if let Self::Private(base) = self {
-            // Not there when no command ever ran; not empty only where something could not be removed.
-            let _ = std::fs::remove_dir(base);
-        }
-    }
+/// The process's own directory for workspaces, whether it is there already or not.
+pub(crate) fn private() -> &'static Path {
+    &PRIVATE
 }
 
 impl Workspace {
@@ -128,17 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn the_workers_own_directory_is_made_when_needed_and_removed_with_it() {
+    fn the_process_own_directory_is_made_when_needed_for_its_user_only() {
         let workspaces = Workspaces::new(None).unwrap();
-        let Workspaces::Private(base) = &workspaces else { panic!("{workspaces:?}") };
-        let base = base.clone();
-        assert!(!base.exists());
         drop(workspaces.create(claim()).unwrap());
-        std::fs::remove_dir(&base).unwrap();
+        std::fs::remove_dir(private()).unwrap();
         drop(workspaces.create(claim()).unwrap());
-        assert_eq!(base.metadata().unwrap().permissions().mode() & 0o777, MODE);
-        drop(workspaces);
-        assert!(!base.exists());
+        assert_eq!(private().metadata().unwrap().permissions().mode() & 0o777, MODE);
+        std::fs::remove_dir(private()).unwrap();
     }
 
     #[test]

@@ -154,11 +154,14 @@ async fn kill_9_of_the_worker_kills_the_families_of_its_commands_and_ends_the_gu
     worker.submit(family(directory.path())).await;
     let members = members(directory.path()).await;
     let guard = worker.guard();
+    let workspace = std::fs::read_link(format!("/proc/{}/cwd", members[0])).unwrap();
+    assert!(workspace.is_dir());
     assert!(members.iter().all(|pid| is_alive(*pid)) && is_alive(guard));
     worker.signal(libc::SIGKILL);
     worker.child.wait().unwrap();
     until("no survivors", || !members.iter().any(|pid| is_alive(*pid))).await;
     until("no guard", || !is_alive(guard)).await;
+    assert!(!workspace.parent().unwrap().exists(), "nor is its directory left");
 }
 
 #[tokio::test]
