@@ -222,8 +222,8 @@ pub fn guard_main() -> ExitCode {
     }
     kill_all(&watched);
     if let Some(directory) = std::env::var_os(DIRECTORY_VARIABLE) {
-        // Not there when nobody needed it.
-        let _ = std::fs::remove_dir_all(directory);
+        // Nobody is left to tell when something stays behind.
+        let _ = workspace::remove_tree(directory.as_ref());
     }
     ExitCode::SUCCESS
 }

@@ -4,6 +4,7 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use uuid::Uuid;
 
 /// For the worker's user only.
 const MODE: u32 = 0o700;
+const RM: &str = "/bin/rm";
 /// How long an attempt waits for its directory to be removed; what is very full goes on being removed afterwards.
 const REMOVE_WAIT: Duration = Duration::from_secs(5);
 
@@ -92,15 +94,29 @@ impl Workspace {
 
 impl Drop for Workspace {
     fn drop(&mut self) {
-        // Most are empty.
-        let removed = std::fs::remove_dir(&self.path).or_else(|_| std::fs::remove_dir_all(&self.path));
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(directory = %self.path.display(), %error, "the directory of an attempt stays behind");
-            }
-            _ => {}
+        if let Err(error) = remove_tree(&self.path) {
+            tracing::warn!(directory = %self.path.display(), %error, "the directory of an attempt stays behind");
         }
     }
+}
+
+/// Removes a directory with all that is in it; none is fine as well. Blocks.
+///
+/// What is not empty is removed by `rm`: the standard library goes down by recursion with a file descriptor for every level, so that
+/// a command that nests directories deep enough would end the worker.
+///
+/// # Errors
+/// Something could not be removed.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        removed => return removed,
+    }
+    let mut rm = Command::new(RM);
+    rm.arg("-rf").arg("--").arg(path).env_clear().current_dir("/");
+    let status = rm.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("{RM} -rf ended with {status}"))) }
 }
 
 #[cfg(test)]
@@ -128,6 +144,17 @@ mod tests {
         drop(one);
         assert!(other.path().join("kept").exists(), "links are not followed");
         drop(other);
+        assert_eq!(base.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn directories_may_be_nested_deeper_than_any_stack_or_path() {
+        let base = tempfile::tempdir().unwrap();
+        let workspace = Workspaces::new(Some(base.path().into())).unwrap().create(claim()).unwrap();
+        let nest = "import os\nfor _ in range(20_000): os.mkdir('d'); os.chdir('d')";
+        let nested = Command::new("python3").args(["-c", nest]).current_dir(workspace.path()).status().unwrap();
+        assert!(nested.success());
+        drop(workspace);
         assert_eq!(base.path().read_dir().unwrap().count(), 0);
     }
 
