@@ -57,7 +57,7 @@ pub(crate) async fn stream(
 }
 
 /// The last event that the client has seen; the header wins, because a browser sends it when it comes back to the same URL.
-fn after(headers: &HeaderMap, query: &EventFilter) -> Result<Option<i64>, Problem> {
+pub(crate) fn after(headers: &HeaderMap, query: &EventFilter) -> Result<Option<i64>, Problem> {
     let wrong = |code, name: &str| Problem::field(code, name, "must be the number of an event, 0 or above");
     let header = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty());
     match (header, query.after) {

@@ -51,5 +51,10 @@ pub mod hot {
     pub use crate::validate::task as validate_task;
 }
 
+/// Parsers of what strangers send, for `fuzz/`; nothing that others may rely on.
+#[doc(hidden)]
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+
 #[cfg(test)]
 mod tests;

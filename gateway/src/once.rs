@@ -39,13 +39,22 @@ pub(crate) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     };
     let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = given.next() else { return Ok(None) };
-    let text = value.to_str().map_err(|_| wrong())?.trim();
-    let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    let fits = (1..=KEY_CHARS_MAX).contains(&bare.len()) && bare.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
-    match fits && given.next().is_none() {
-        true => Ok(Some(bare.to_owned())),
-        false => Err(wrong()),
+    let bare = value.to_str().ok().and_then(bare).ok_or_else(wrong)?;
+    match given.next() {
+        None => Ok(Some(bare.to_owned())),
+        Some(_) => Err(wrong()),
     }
+}
+
+/// A key without its quotes, which stand on both sides or on none; `None` when it is too long, empty, or has other characters.
+fn bare(text: &str) -> Option<&str> {
+    let text = text.trim();
+    let bare = match text.strip_prefix('"') {
+        Some(rest) => rest.strip_suffix('"')?,
+        None => Some(text).filter(|text| !text.ends_with('"'))?,
+    };
+    let fits = (1..=KEY_CHARS_MAX).contains(&bare.len()) && bare.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    fits.then_some(bare)
 }
 
 /// A digest of what a request asks for: the same for the same values, however they are written.
@@ -111,7 +120,11 @@ mod tests {
         assert_eq!(of(&["abc-1"]), Ok(Some("abc-1".into())));
         assert_eq!(of(&["\"abc-1\""]), Ok(Some("abc-1".into())));
         assert_eq!(of(&[&"x".repeat(255)]).map(|key| key.map(|k| k.len())), Ok(Some(255)));
-        for wrong in [&["x".repeat(256)][..], &["\"\"".into()], &["a\tb".into()], &["a".into(), "b".into()]] {
+        let words = |words: &[&str]| -> Vec<String> { words.iter().map(|word| (*word).to_owned()).collect() };
+        let long = "x".repeat(256);
+        for wrong in
+            [&[long.as_str()][..], &["\"\""], &["\""], &["\"a"], &["a\""], &["a\tb"], &[""], &["a", "b"]].map(words)
+        {
             let wrong: Vec<&str> = wrong.iter().map(String::as_str).collect();
             assert_eq!(of(&wrong), Err(Code::InvalidHeader), "{wrong:?}");
         }

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::coordinator::{
     self, HeartbeatRequest, HeartbeatResponse, UpdateTaskStatusRequest, UpdateTaskStatusResponse,
 };
+use crate::limits;
 use crate::problem::Problem;
 use crate::worker::{self, ReleaseRequest, ReleaseResponse, SubmitTaskRequest, SubmitTaskResponse};
 
@@ -47,15 +48,15 @@ async fn call<B: Serialize, A: DeserializeOwned>(
     token: &str,
     body: &B,
 ) -> Result<A, ClientError> {
-    let no_answer =
-        |error: &reqwest::Error| ClientError::NoAnswer { address: address.into(), reason: root_cause(error) };
     let request = http.request(method, format!("{address}{path}")).bearer_auth(token).json(body);
     let answer = request.send().await.map_err(|error| match error.is_connect() {
         true => ClientError::Connect { address: address.into(), reason: root_cause(&error) },
-        false => no_answer(&error),
+        false => ClientError::NoAnswer { address: address.into(), reason: root_cause(&error) },
     })?;
     let status = answer.status();
-    let bytes = answer.bytes().await.map_err(|error| no_answer(&error))?;
+    let bytes = read(answer, limits::INTERNAL_BODY_BYTES_MAX)
+        .await
+        .map_err(|reason| ClientError::NoAnswer { address: address.into(), reason })?;
     if status.is_success() {
         let bytes: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
         return serde_json::from_slice(bytes).map_err(|_| ClientError::Unexpected { address: address.into(), status });
@@ -64,6 +65,18 @@ async fn call<B: Serialize, A: DeserializeOwned>(
         Ok(problem) => Err(ClientError::Problem(Box::new(problem))),
         Err(_) => Err(ClientError::Unexpected { address: address.into(), status }),
     }
+}
+
+/// Reads an answer's body, of at most so many bytes: whoever answers need not be who was meant.
+async fn read(mut answer: reqwest::Response, limit_bytes: usize) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(bytes) = answer.chunk().await.map_err(|error| root_cause(&error))? {
+        if bytes.len() > limit_bytes - body.len() {
+            return Err(format!("the answer is longer than {limit_bytes} bytes"));
+        }
+        body.extend_from_slice(&bytes);
+    }
+    Ok(body)
 }
 
 /// The innermost reason of an error: the outer ones only repeat the URL.

@@ -8,6 +8,7 @@
 //! The documents under `openapi/v1/` are generated from these modules ([`documents`]); a test says when they are stale.
 
 pub mod bounds;
+pub mod destination;
 pub mod event;
 pub mod health;
 pub mod limits;

@@ -76,7 +76,8 @@ async fn complete_and_log(request: Request, next: Next) -> Response {
 fn log(method: &http::Method, path: &str, request_id: &str, status: StatusCode, elapsed: Duration) {
     let elapsed_ms = elapsed.as_secs_f64() * 1000.0;
     let status = status.as_u16();
-    if status >= 500 && status != 503 {
+    // 501 and 503 are answers that were meant: what this process does not do, and what it is too busy for.
+    if status >= 500 && !matches!(status, 501 | 503) {
         tracing::warn!(%method, path, request_id, status, elapsed_ms, "request failed");
     } else {
         tracing::debug!(%method, path, request_id, status, elapsed_ms, "request");

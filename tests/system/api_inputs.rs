@@ -497,7 +497,7 @@ fn queries() -> Vec<Row> {
         let row = Row::new(format!("Last-Event-ID {last:?}"), Method::GET, "/v1/events").header("last-event-id", last);
         rows.push(row.is(400, "invalid_header").at("Last-Event-ID"));
     }
-    for key in [&b""[..], b"\"\"", b"a b\xff", &[b'k'; 256]] {
+    for key in [&b""[..], b"\"\"", b"\"", b"a\"", b"a b\xff", &[b'k'; 256]] {
         let row = Row::post(format!("Idempotency-Key {key:?}"), "/v1/tasks").header("idempotency-key", key);
         rows.push(row.json(json!({"command": "echo never"})).is(400, "invalid_header").at("Idempotency-Key"));
     }

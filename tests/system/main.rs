@@ -12,6 +12,7 @@ mod dispatch;
 mod events;
 mod faults;
 mod foreign;
+mod hostile;
 mod outcomes;
 mod restarts;
 mod support;

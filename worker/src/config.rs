@@ -5,13 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
 use taskmaster_openapi::limits;
 use taskmaster_service::Secret;
-use taskmaster_service::settings::{seconds, seconds_or_zero};
+use taskmaster_service::settings::{boolish, seconds, seconds_or_zero};
 
 use crate::error::WorkerError;
-use crate::targets::TargetRule;
+use crate::targets::{PortRule, TargetRule};
 
 /// Slots of a worker that is not told otherwise; the reference's figure.
 const SLOTS_DEFAULT: u16 = 5;
@@ -21,6 +20,10 @@ const QUEUE_DEFAULT: u16 = 2_000;
 const OUTCOMES_MIN: usize = 1_000;
 /// Default of `--drain-timeout`.
 const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// Default of `--kill-grace-seconds`: a cancel is done within two seconds.
+const KILL_GRACE_DEFAULT: Duration = Duration::from_secs(1);
+/// More would stretch a stop, a time-out and the drain beyond what others wait for them.
+const KILL_GRACE_MAX: Duration = Duration::from_secs(5);
 /// Default of `--coordinator-url`.
 const COORDINATOR_DEFAULT: &str = "http://127.0.0.1:8080";
 
@@ -63,13 +66,27 @@ pub struct Config {
     /// Run `command` and `argv` tasks. Whoever can create tasks then runs programs as this user on this machine
     #[arg(
         long, env = "TASKMASTER_ALLOW_COMMANDS", value_name = "BOOL", default_value = "false",
-        num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new()
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolish
     )]
     pub allow_commands: bool,
 
-    /// Where commands start; the system's directory for temporary files when left out
+    /// Narrow --allow-commands to these programs, absolute paths or names in this worker's PATH, separated by commas
+    ///
+    /// They are looked up once, at the start, and called by `argv`; `command` tasks are refused for good. A program that runs
+    /// others (a shell, env, find) opens all of them.
+    #[arg(long, env = "TASKMASTER_ALLOW_PROGRAMS", value_name = "PROGRAM,…", value_delimiter = ',')]
+    pub allow_programs: Vec<String>,
+
+    /// Where each attempt of a command gets a directory of its own, removed when it has ended; a private one among the system's
+    /// temporary files when left out
     #[arg(long, env = "TASKMASTER_COMMAND_DIRECTORY", value_name = "PATH")]
     pub command_directory: Option<PathBuf>,
+
+    /// Seconds from SIGTERM to SIGKILL for a command that is cancelled or takes too long, 0 to 5
+    #[arg(
+        long, env = "TASKMASTER_KILL_GRACE_SECONDS", value_name = "SECONDS", default_value = "1", value_parser = kill_grace
+    )]
+    pub kill_grace_seconds: Duration,
 
     /// Serve only these queues, separated by commas; all when left out
     #[arg(long, env = "TASKMASTER_QUEUES", value_name = "NAME,…", value_delimiter = ',')]
@@ -85,6 +102,11 @@ pub struct Config {
     /// unless a CIDR or `all` covers them.
     #[arg(long, env = "TASKMASTER_ALLOW_TARGETS", value_name = "NETWORK,…", value_delimiter = ',')]
     pub allow_targets: Vec<TargetRule>,
+
+    /// Let HTTP tasks reach these ports, or `all`, of those that other protocols have: the "bad ports" of the Fetch standard, such as
+    /// 22, 25, 6667
+    #[arg(long, env = "TASKMASTER_ALLOW_TARGET_PORTS", value_name = "PORT,…", value_delimiter = ',')]
+    pub allow_target_ports: Vec<PortRule>,
 
     /// Do no work: every task takes this many seconds and succeeds. For trying out and measuring
     #[arg(long, env = "TASKMASTER_SIMULATE", value_name = "SECONDS", value_parser = seconds_or_zero)]
@@ -117,10 +139,13 @@ impl Default for Config {
             slots: SLOTS_DEFAULT,
             queue_max: QUEUE_DEFAULT,
             allow_commands: false,
+            allow_programs: Vec::new(),
             command_directory: None,
+            kill_grace_seconds: KILL_GRACE_DEFAULT,
             queues: Vec::new(),
             labels: Vec::new(),
             allow_targets: Vec::new(),
+            allow_target_ports: Vec::new(),
             simulate: None,
             drain_timeout: DRAIN_TIMEOUT_DEFAULT,
             worker_id: None,
@@ -139,6 +164,9 @@ impl Config {
         let most = limits::HELD_TASKS_MAX - OUTCOMES_MIN;
         if usize::from(self.slots) + usize::from(self.queue_max) > most {
             return wrong("--queue-max", format!("slots and queue together must be at most {most}"));
+        }
+        if !self.allow_commands && self.allow_programs.iter().any(|name| !name.trim().is_empty()) {
+            return wrong("--allow-programs", "narrows --allow-commands, which is not set".into());
         }
         if self.labels.len() > limits::LABELS_MAX {
             return wrong("--labels", format!("at most {} labels", limits::LABELS_MAX));
@@ -173,6 +201,11 @@ fn coordinator_url(text: &str) -> Result<String, String> {
         return Err("must have a host and a port only, such as http://host:8080".into());
     }
     Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+fn kill_grace(text: &str) -> Result<Duration, String> {
+    let grace = seconds_or_zero(text)?;
+    if grace <= KILL_GRACE_MAX { Ok(grace) } else { Err(format!("must be at most {}", KILL_GRACE_MAX.as_secs())) }
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -218,6 +251,8 @@ mod tests {
         assert_eq!(config.labels[1], ("kind".into(), "big".into()));
         assert_eq!(config.allow_targets.len(), 2);
         assert!(config.allow_commands && !parse(&["--allow-commands=0"]).unwrap().allow_commands);
+        let blank = parse(&["--allow-commands=", "--allow-programs="]).unwrap();
+        assert!(!blank.allow_commands && blank.validate().is_ok(), "an environment file may set a variable to nothing");
     }
 
     #[test]
@@ -229,11 +264,14 @@ mod tests {
             "--coordinator-url=http://h/p",
             "--labels=x",
             "--allow-targets=lan",
+            "--allow-target-ports=ssh",
+            "--allow-commands=perhaps",
+            "--kill-grace-seconds=6",
             "--simulate=-1",
         ] {
             assert!(parse(&[wrong]).is_err(), "{wrong}");
         }
-        for wrong in ["--queue-max=9500", "--worker-id=a/b", "--worker-id="] {
+        for wrong in ["--queue-max=9500", "--worker-id=a/b", "--worker-id=", "--allow-programs=cat"] {
             assert!(parse(&[wrong]).unwrap().validate().is_err(), "{wrong}");
         }
     }

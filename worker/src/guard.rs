@@ -3,7 +3,7 @@
 //!
 //! One guard serves all workers of a process. It is this same program, started again when the first command comes, and
 //! connected by a pipe. Each command is named to it before it starts, and taken back when it has ended. When the pipe closes, the worker
-//! is gone: the guard kills what is still named, and ends. It ignores SIGINT, SIGTERM and SIGHUP, and has a session of its own, so that
+//! is gone: the guard kills what is still named, removes the process's own directory for workspaces, and ends. It ignores SIGINT, SIGTERM and SIGHUP, and has a session of its own, so that
 //! what stops the worker does not stop the guard first.
 
 use std::collections::{HashMap, HashSet};
@@ -15,12 +15,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::execute::family::{self, Marker};
+use crate::execute::workspace;
 
 /// The hidden subcommand by which the program becomes the guard: `main` calls [`guard_main`] when it is the first argument.
 pub const GUARD_SUBCOMMAND: &str = "__command-guard";
 
 /// What the guard says when it is ready. Whatever else answers is another program.
 const READY: &[u8] = b"taskmaster-guard-1\n";
+/// Names the directory to remove at the end, in the guard's environment.
+const DIRECTORY_VARIABLE: &str = "TASKMASTER_GUARD_DIRECTORY";
 /// How long the guard may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the guard may take to read what it is told.
@@ -160,6 +163,7 @@ fn start_process(command: &GuardCommand) -> io::Result<(Child, ChildStdin)> {
         .arg0("taskmaster")
         .args(arguments)
         .env_clear()
+        .env(DIRECTORY_VARIABLE, workspace::private())
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -217,6 +221,10 @@ pub fn guard_main() -> ExitCode {
         take_line(&mut watched, &line);
     }
     kill_all(&watched);
+    if let Some(directory) = std::env::var_os(DIRECTORY_VARIABLE) {
+        // Nobody is left to tell when something stays behind.
+        let _ = workspace::remove_tree(directory.as_ref());
+    }
     ExitCode::SUCCESS
 }
 

@@ -3,7 +3,8 @@
 //!
 //! In reading order: [`Config`] (settings), [`Worker`] (bind, run, drain), `routes` (the worker's contract), `board` (what it
 //! holds: the only state), `slots` (what starts when), `link` (which coordinators there are), `heartbeat`, `reporter`, and the
-//! executors under `execute`: `command`, with `output`, `exit`, `family` and the [`guard`] process; `http`, with [`targets`].
+//! executors under `execute`: `command`, with `programs`, `workspace`, `output`, `exit`, `family`, the [`guard`] process and `process`
+//! (what keeps commands out of the worker's own); `http`, with [`targets`].
 
 mod config;
 mod error;
@@ -21,6 +22,7 @@ mod reporter;
 
 mod execute;
 pub mod guard;
+mod process;
 pub mod targets;
 
 pub use config::Config;

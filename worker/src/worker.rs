@@ -21,12 +21,13 @@ use crate::error::WorkerError;
 use crate::execute::Executor;
 use crate::execute::command::CommandExecutor;
 use crate::execute::http::HttpExecutor;
-use crate::guard::GuardCommand;
 use crate::heartbeat::{COORDINATOR, Heart, Profile};
 use crate::link::Link;
+use crate::process;
 use crate::reporter::Reporter;
 use crate::routes::{self, Api};
 use crate::slots::Slots;
+use crate::targets::TargetGuard;
 
 /// Deadline of one request to a coordinator.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -191,11 +192,11 @@ fn executor(config: &Config) -> Result<Executor, WorkerError> {
     if let Some(duration) = config.simulate {
         return Ok(Executor::Simulated(duration));
     }
-    let guard = GuardCommand::new(config.guard_command.clone());
-    Ok(Executor::Real {
-        commands: CommandExecutor::new(config.command_directory.clone(), guard),
-        http: HttpExecutor::new(&config.allow_targets)?,
-    })
+    if config.allow_commands {
+        process::keep_from_commands();
+    }
+    let targets = TargetGuard::new(&config.allow_targets, &config.allow_target_ports);
+    Ok(Executor::Real { commands: CommandExecutor::new(config)?, http: HttpExecutor::new(targets)? })
 }
 
 fn profile(config: &Config, listening: SocketAddr) -> Profile {

@@ -38,7 +38,7 @@ pub(crate) async fn identify(State(app): State<App>, mut request: Request, next:
 
 /// The client's address: the peer's, or behind trusted proxies the last one in `X-Forwarded-For` that is none of them.
 /// What stands further left was written by the client itself and is not believed.
-fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub(crate) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut client = peer.to_canonical();
     let hops: Vec<&str> =

@@ -1,13 +1,14 @@
 //! HTTP requests that tasks are to make: what RFC 9110 and the worker's client can send.
 
 use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderName;
-use reqwest::Url;
-use taskmaster_openapi::limits;
 use taskmaster_openapi::task::HttpWork;
+use taskmaster_openapi::{destination, limits};
+use url::{Host, Url};
 
 use super::{Errors, NUL};
 
@@ -69,7 +70,17 @@ fn wrong_url(text: &str) -> Option<String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Some("must not carry a user or a password; use an Authorization header".into());
     }
-    (url.port() == Some(0)).then(|| "must not have port 0".into())
+    if url.port() == Some(0) {
+        return Some("must not have port 0".into());
+    }
+    // Which others a worker calls is its own to say.
+    let address: Option<IpAddr> = match url.host() {
+        Some(Host::Ipv4(address)) => Some(address.into()),
+        Some(Host::Ipv6(address)) => Some(address.into()),
+        _ => None,
+    };
+    let impossible = address.is_some_and(|address| !destination::is_possible(address));
+    impossible.then(|| "must not name an unspecified, multicast or broadcast address".into())
 }
 
 fn check_headers(headers: &BTreeMap<String, String>, errors: &mut Errors) {

@@ -1,11 +1,12 @@
-//! Commands: a process group of their own, a small environment, bounded output, and nobody left behind.
+//! Commands: a process group and a directory of their own, a small environment, bounded output, and nobody left behind.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -18,7 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::family::{self, Marker};
 use super::output::Output;
+use super::programs::{NoProgram, Programs};
+use super::workspace::{Workspace, Workspaces};
 use super::{Ending, Failure, exit};
+use crate::config::Config;
+use crate::error::WorkerError;
 use crate::guard::GuardCommand;
 
 /// How long outputs are still read after the command's own process has ended while descendants keep them open.
@@ -28,7 +33,9 @@ const KILL_WAIT: Duration = Duration::from_secs(5);
 
 /// What a command sees of the worker's own environment: no settings, no secrets.
 const PASSED_ON: &[&str] =
-    &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"];
+    &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ"];
+/// Where a command is to leave what it needs no longer: its own directory.
+const TEMPORARY_VARIABLE: &str = "TMPDIR";
 /// Where programs are looked for when the worker itself has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const ATTEMPT_VARIABLE: &str = "TASKMASTER_ATTEMPT";
@@ -36,9 +43,17 @@ const ATTEMPT_VARIABLE: &str = "TASKMASTER_ATTEMPT";
 /// Runs commands.
 #[derive(Debug)]
 pub(crate) struct CommandExecutor {
-    directory: PathBuf,
-    environment: Vec<(&'static str, OsString)>,
+    starter: Arc<Starter>,
     guard: GuardCommand,
+    kill_grace: Duration,
+}
+
+/// What commands are started with.
+#[derive(Debug)]
+struct Starter {
+    programs: Programs,
+    workspaces: Workspaces,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 /// Why a command was not left to end by itself.
@@ -48,16 +63,30 @@ enum Cut {
 }
 
 impl CommandExecutor {
-    pub fn new(directory: Option<PathBuf>, guard: GuardCommand) -> Self {
+    /// # Errors
+    /// A setting names a directory or a program that is not there.
+    pub fn new(config: &Config) -> Result<Self, WorkerError> {
         let mut environment: Vec<_> =
             PASSED_ON.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))).collect();
         if !environment.iter().any(|(name, _)| *name == "PATH") {
             environment.push(("PATH", DEFAULT_PATH.into()));
         }
-        Self { directory: directory.unwrap_or_else(std::env::temp_dir), environment, guard }
+        let search_path = environment.iter().find(|(name, _)| *name == "PATH").map(|(_, path)| path.clone());
+        let wrong = |flag| move |reason| WorkerError::Setting { flag, reason };
+        let programs = Programs::new(&config.allow_programs, &search_path.unwrap_or_default());
+        let starter = Starter {
+            programs: programs.map_err(wrong("--allow-programs"))?,
+            workspaces: Workspaces::new(config.command_directory.clone()).map_err(wrong("--command-directory"))?,
+            environment,
+        };
+        Ok(Self {
+            starter: Arc::new(starter),
+            guard: GuardCommand::new(config.guard_command.clone()),
+            kill_grace: config.kill_grace_seconds,
+        })
     }
 
-    /// Runs one attempt. When it returns, the command and its descendants are gone.
+    /// Runs one attempt. When it returns, the command, its descendants and its directory are gone.
     pub async fn run(&self, task: &SubmittedTask, work: &Work, stop: &CancellationToken) -> Ending {
         let claim = TaskClaim { task_id: task.task_id, claim: task.claim };
         // Before the start: from here on the command dies with the worker.
@@ -65,46 +94,81 @@ impl CommandExecutor {
             Ok(registration) => registration,
             Err(error) => return failed(ErrorCode::WorkerError, format!("no guard for the command: {error}")),
         };
-        let command = match self.prepare(task, work) {
-            Some(command) => command,
-            None => return failed(ErrorCode::Unsupported, "the task has no command to run"),
-        };
-        let running = match spawn(command).await {
-            Ok(running) => running,
-            Err(error) => return failed(ErrorCode::Spawn, format!("cannot start the command: {error}")),
+        let (running, workspace) = match self.start(task, work).await {
+            Ok(started) => started,
+            Err(failure) => return Ending::Failed(None, failure),
         };
         registration.started(running.group).await;
-        running.finish(Marker(claim), Duration::from_millis(task.timeout_ms), stop).await
+        let timeout = Duration::from_millis(task.timeout_ms);
+        let ending = running.finish(Marker(claim), timeout, self.kill_grace, stop).await;
+        workspace.remove().await;
+        ending
     }
 
-    fn prepare(&self, task: &SubmittedTask, work: &Work) -> Option<Command> {
-        let mut command = match work {
-            Work::Command(line) => {
-                let mut shell = Command::new("/bin/sh");
-                shell.arg("-c").arg(line);
-                shell
-            }
-            Work::Argv(argv) => {
-                let (program, arguments) = argv.split_first()?;
-                let mut command = Command::new(program);
-                command.args(arguments);
-                command
-            }
-            Work::Http(_) => return None,
-        };
+    /// Starts the process on a thread of its own: `exec` may wait for a disk.
+    async fn start(&self, task: &SubmittedTask, work: &Work) -> Result<(Running, Workspace), Failure> {
+        let (starter, task, work) = (self.starter.clone(), task.clone(), work.clone());
+        let starting = tokio::task::spawn_blocking(move || starter.start(&task, &work));
+        let panicked = |error| Failure::new(ErrorCode::WorkerError, format!("cannot start the command: {error}"));
+        let (child, workspace) = starting.await.map_err(panicked)??;
+        Ok((Running::new(child).map_err(not_started)?, workspace))
+    }
+}
+
+impl Starter {
+    fn start(&self, task: &SubmittedTask, work: &Work) -> Result<(Child, Workspace), Failure> {
+        let mut command = self.command(work)?;
+        let claim = TaskClaim { task_id: task.task_id, claim: task.claim };
+        let workspace = self.workspaces.create(claim).map_err(|error| {
+            Failure::new(ErrorCode::Spawn, format!("cannot make a directory for the command: {error}"))
+        })?;
         command
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .env(TEMPORARY_VARIABLE, workspace.path())
             .env(family::TASK_ID_VARIABLE, task.task_id.to_string())
             .env(family::CLAIM_VARIABLE, task.claim.to_string())
             .env(ATTEMPT_VARIABLE, task.attempt.to_string())
-            .current_dir(&self.directory)
+            .current_dir(workspace.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
-        Some(command)
+        Ok((command.spawn().map_err(not_started)?, workspace))
     }
+
+    /// The program and its arguments.
+    fn command(&self, work: &Work) -> Result<Command, Failure> {
+        match work {
+            Work::Command(line) => {
+                let mut shell = Command::new(self.programs.shell().map_err(no_program)?);
+                shell.arg("-c").arg(line);
+                Ok(shell)
+            }
+            Work::Argv(argv) => {
+                let (name, arguments) = argv.split_first().ok_or_else(nothing_to_run)?;
+                let mut command = Command::new(self.programs.find(name).map_err(no_program)?);
+                // Some programs do by their name what they do.
+                command.arg0(name).args(arguments);
+                Ok(command)
+            }
+            Work::Http(_) => Err(nothing_to_run()),
+        }
+    }
+}
+
+fn nothing_to_run() -> Failure {
+    Failure::new(ErrorCode::Unsupported, "the task has no command to run")
+}
+
+fn no_program(error: NoProgram) -> Failure {
+    let permanent = error.is_refusal();
+    let code = if permanent { ErrorCode::Unsupported } else { ErrorCode::Spawn };
+    Failure { permanent, ..Failure::new(code, error.to_string()) }
+}
+
+fn not_started(error: io::Error) -> Failure {
+    Failure::new(ErrorCode::Spawn, format!("cannot start the command: {error}"))
 }
 
 fn failed(code: ErrorCode, message: impl Into<String>) -> Ending {
@@ -120,29 +184,39 @@ struct Running {
     stderr: ChildStderr,
 }
 
-/// Starts the process on a thread of its own: `exec` may wait for a disk.
-async fn spawn(mut command: Command) -> io::Result<Running> {
-    let mut child = tokio::task::spawn_blocking(move || command.spawn()).await.map_err(io::Error::other)??;
-    let pipes = (child.stdout.take(), child.stderr.take());
-    let (Some(stdout), Some(stderr)) = pipes else { return Err(io::Error::other("the command has no outputs")) };
-    Ok(Running {
-        group: child.id(),
-        child: Some(child),
-        stdout: ChildStdout::from_std(stdout)?,
-        stderr: ChildStderr::from_std(stderr)?,
-    })
-}
-
 impl Running {
-    /// Waits for the end, or brings it about.
-    async fn finish(mut self, marker: Marker, timeout: Duration, stop: &CancellationToken) -> Ending {
+    fn new(mut child: Child) -> io::Result<Self> {
+        let pipes = (child.stdout.take(), child.stderr.take());
+        let (Some(stdout), Some(stderr)) = pipes else { return Err(io::Error::other("the command has no outputs")) };
+        Ok(Self {
+            group: child.id(),
+            child: Some(child),
+            stdout: ChildStdout::from_std(stdout)?,
+            stderr: ChildStderr::from_std(stderr)?,
+        })
+    }
+
+    /// Waits for the end, or brings it about: SIGTERM to the group, and after the grace SIGKILL to all.
+    async fn finish(mut self, marker: Marker, timeout: Duration, grace: Duration, stop: &CancellationToken) -> Ending {
         let group = self.group;
         let (mut stdout, mut stderr) = (Output::default(), Output::default());
-        let cut = tokio::select! {
-            biased;
-            () = read_until_ended(group, (&mut self.stdout, &mut stdout), (&mut self.stderr, &mut stderr)) => None,
-            () = stop.cancelled() => Some(Cut::Stopped),
-            () = tokio::time::sleep(timeout) => Some(Cut::TimedOut),
+        let cut = {
+            let reading =
+                futures::future::join(stdout.read_from(&mut self.stdout), stderr.read_from(&mut self.stderr)).fuse();
+            let mut reading = std::pin::pin!(reading);
+            let cut = tokio::select! {
+                biased;
+                () = until_ended(group, reading.as_mut()) => None,
+                () = stop.cancelled() => Some(Cut::Stopped),
+                () = tokio::time::sleep(timeout) => Some(Cut::TimedOut),
+            };
+            if cut.is_some() {
+                family::terminate_group(group);
+                // Over as well once whoever heard it has ended and closed the outputs: last words are kept.
+                let ending = futures::future::join(exit::ended(group), until_closed(reading.as_mut()));
+                let _ = tokio::time::timeout(grace, ending).await;
+            }
+            cut
         };
         // Its own process has not been reaped yet, so the group is still its.
         family::kill_group(group);
@@ -162,27 +236,31 @@ impl Drop for Running {
     }
 }
 
-/// Reads both outputs until the child has ended and they are closed, or a grace after the child's end is over.
-async fn read_until_ended(
-    pid: u32,
-    (stdout_pipe, stdout): (&mut ChildStdout, &mut Output),
-    (stderr_pipe, stderr): (&mut ChildStderr, &mut Output),
-) {
-    let reading = futures::future::join(stdout.read_from(stdout_pipe), stderr.read_from(stderr_pipe)).fuse();
-    let mut reading = std::pin::pin!(reading);
-    let mut ended = std::pin::pin!(exit::ended(pid));
+/// Reads the outputs until the child has ended and they are closed, or a grace after the child's end is over.
+async fn until_ended(pid: u32, mut reading: Pin<&mut impl FusedFuture>) {
     let result = tokio::select! {
-        result = &mut ended => result,
-        _ = &mut reading => ended.await,
+        result = exit::ended(pid) => result,
+        () = async {
+            until_closed(reading.as_mut()).await;
+            std::future::pending().await
+        } => Ok(()),
     };
-    if let Err(error) = result {
-        // Without a handle on the process its closed outputs say that it ended; the time-out bounds this.
-        tracing::warn!(%error, pid, "cannot watch a command's process");
-        if !reading.is_terminated() {
-            reading.await;
+    match result {
+        Ok(()) => {
+            let _ = tokio::time::timeout(OUTPUT_GRACE, until_closed(reading)).await;
         }
-    } else if !reading.is_terminated() {
-        let _ = tokio::time::timeout(OUTPUT_GRACE, reading).await;
+        // Without a handle on the process its closed outputs say that it ended; the time-out bounds this.
+        Err(error) => {
+            tracing::warn!(%error, pid, "cannot watch a command's process");
+            until_closed(reading).await;
+        }
+    }
+}
+
+/// Reads the outputs until they are closed.
+async fn until_closed(reading: Pin<&mut impl FusedFuture>) {
+    if !reading.is_terminated() {
+        reading.await;
     }
 }
 

@@ -44,13 +44,22 @@ impl std::str::FromStr for Marker {
     }
 }
 
+/// Asks a process group to end. Harmless when it is gone.
+pub(crate) fn terminate_group(group: u32) {
+    signal_group(group, libc::SIGTERM);
+}
+
 /// Kills a process group. Harmless when it is gone.
 pub(crate) fn kill_group(group: u32) {
+    signal_group(group, libc::SIGKILL);
+}
+
+fn signal_group(group: u32, signal: libc::c_int) {
     if let Ok(group) = libc::pid_t::try_from(group)
         && group > 1
     {
         // SAFETY: killpg takes two integers. A group that has ended is no error of ours.
-        unsafe { libc::killpg(group, libc::SIGKILL) };
+        unsafe { libc::killpg(group, signal) };
     }
 }
 

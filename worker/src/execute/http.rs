@@ -2,8 +2,7 @@
 
 use std::error::Error;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use base64::Engine;
@@ -14,11 +13,10 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use taskmaster_openapi::limits::{HEADER_VALUE_BYTES_MAX, RESULT_HEADERS_MAX, RETRY_SECONDS_MAX};
 use taskmaster_openapi::task::{ErrorCode, HttpWork, TaskResult};
 use taskmaster_openapi::worker::{SubmittedTask, headers};
-use url::Host;
 
 use super::output::Output;
 use super::{Ending, Failure};
-use crate::targets::{self, TargetRule};
+use crate::targets::{RefusedTarget, TargetGuard};
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,13 +30,12 @@ const USER_AGENT: &str = concat!("TaskMaster/", env!("CARGO_PKG_VERSION"));
 #[derive(Debug)]
 pub(crate) struct HttpExecutor {
     client: reqwest::Client,
-    rules: Arc<[TargetRule]>,
+    guard: TargetGuard,
 }
 
 impl HttpExecutor {
-    pub fn new(rules: &[TargetRule]) -> reqwest::Result<Self> {
+    pub fn new(guard: TargetGuard) -> reqwest::Result<Self> {
         taskmaster_service::client::install_tls();
-        let rules: Arc<[TargetRule]> = rules.into();
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .no_proxy()
@@ -47,9 +44,9 @@ impl HttpExecutor {
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .pool_idle_timeout(IDLE_TIMEOUT)
             .user_agent(USER_AGENT)
-            .dns_resolver(AllowedAddresses { rules: rules.clone() })
+            .dns_resolver(AllowedAddresses { guard: guard.clone() })
             .build()?;
-        Ok(Self { client, rules })
+        Ok(Self { client, guard })
     }
 
     /// Makes one request. Dropping it ends the exchange.
@@ -68,7 +65,8 @@ impl HttpExecutor {
         let unusable =
             |what: &str| Failure::new(ErrorCode::HttpProtocol, format!("the request cannot be made: {what}"));
         let url = url::Url::parse(&work.url).map_err(|error| unusable(&format!("the URL: {error}")))?;
-        self.check_literal(&url)?;
+        let refused = |refused: RefusedTarget| Failure::new(ErrorCode::TargetRefused, refused.to_string());
+        self.guard.check_url(&url).map_err(refused)?;
         let method = http::Method::from_bytes(work.method.as_str().as_bytes()).map_err(|_| unusable("the method"))?;
         let mut request = reqwest::Request::new(method, url);
         *request.headers_mut() = given_headers(work).map_err(|name| unusable(&format!("the header {name:?}")))?;
@@ -86,19 +84,6 @@ impl HttpExecutor {
         };
         *request.body_mut() = body.map(reqwest::Body::from);
         Ok(request)
-    }
-
-    /// Addresses in the URL itself are never resolved, so they are checked here. The parser knows all their notations.
-    fn check_literal(&self, url: &url::Url) -> Result<(), Failure> {
-        let address: IpAddr = match url.host() {
-            Some(Host::Ipv4(address)) => address.into(),
-            Some(Host::Ipv6(address)) => address.into(),
-            Some(Host::Domain(_)) | None => return Ok(()),
-        };
-        match targets::allowed(address, &self.rules) {
-            true => Ok(()),
-            false => Err(Failure::new(ErrorCode::TargetRefused, RefusedTarget(address.to_string()).to_string())),
-        }
     }
 }
 
@@ -217,13 +202,6 @@ fn innermost(error: &dyn Error) -> String {
     inner.to_string()
 }
 
-/// A target that the worker does not allow.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{0} is a private, local or reserved address, which this worker does not allow; --allow-targets (TASKMASTER_ALLOW_TARGETS) on the worker opens networks"
-)]
-struct RefusedTarget(String);
-
 /// A name without an address.
 #[derive(Debug, thiserror::Error)]
 #[error("the name {name} cannot be resolved: {reason}")]
@@ -232,24 +210,20 @@ struct Unresolved {
     reason: io::Error,
 }
 
-/// Resolves names as the system does, and gives out only the addresses that are allowed: the very ones that are then connected to.
+/// Resolves names as the system does, and gives out only the addresses that are allowed. They are the very ones that are then
+/// connected to: between the check and the connection no name is asked for again, so that none can change its mind (DNS rebinding).
 struct AllowedAddresses {
-    rules: Arc<[TargetRule]>,
+    guard: TargetGuard,
 }
 
 impl Resolve for AllowedAddresses {
     fn resolve(&self, name: Name) -> Resolving {
-        let (name, rules) = (name.as_str().to_owned(), self.rules.clone());
+        let (name, guard) = (name.as_str().to_owned(), self.guard.clone());
         Box::pin(async move {
             // Port 0 stands for the URL's.
             let looked_up = tokio::net::lookup_host((name.as_str(), 0)).await.map(Vec::from_iter);
             let found: Vec<SocketAddr> = looked_up.map_err(|reason| Unresolved { name: name.clone(), reason })?;
-            let (allowed, refused): (Vec<_>, Vec<_>) =
-                found.into_iter().partition(|address| targets::allowed(address.ip(), &rules));
-            match (allowed.is_empty(), refused.first()) {
-                (true, Some(address)) => Err(RefusedTarget(format!("{name} ({})", address.ip())).into()),
-                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
-            }
+            Ok(Box::new(guard.admit(&name, found)?.into_iter()) as Addrs)
         })
     }
 }

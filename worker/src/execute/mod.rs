@@ -5,6 +5,8 @@ mod exit;
 pub(crate) mod family;
 pub(crate) mod http;
 mod output;
+mod programs;
+pub(crate) mod workspace;
 
 use std::time::Duration;
 

@@ -8,7 +8,8 @@ use taskmaster_openapi::limits::OUTPUT_BYTES_MAX;
 use taskmaster_openapi::report::{ReportStatus, StatusReport};
 use taskmaster_openapi::task::{ErrorCode, TaskResult};
 use taskmaster_openapi::worker::SubmittedTask;
-use taskmaster_worker::Config;
+use taskmaster_service::Health;
+use taskmaster_worker::{Config, Worker};
 
 use crate::coordinator::Coordinator;
 use crate::fixture::{TestWorker, argv, config, shell};
@@ -88,16 +89,92 @@ async fn output_that_is_not_utf8_comes_as_base64() {
     assert_eq!(BASE64_STANDARD.decode(result.stderr_base64.unwrap()).unwrap(), b"a\0b");
 }
 
-#[tokio::test]
-async fn a_command_has_no_input_and_starts_in_the_chosen_directory() {
-    let directory = tempfile::tempdir().unwrap();
+/// Runs one task on a worker with these settings.
+async fn run_with(settings: impl FnOnce(Config) -> Config, task: SubmittedTask) -> StatusReport {
     let coordinator = Coordinator::start().await;
-    let settings = Config { command_directory: Some(directory.path().into()), ..config(&coordinator) };
-    let worker = TestWorker::with(&coordinator, settings).await;
-    let claim = worker.submit(shell("cat; pwd -P")).await;
-    let stdout = coordinator.outcome(claim).await.result.unwrap().stdout.unwrap();
-    assert_eq!(stdout.trim_end(), directory.path().canonicalize().unwrap().to_str().unwrap());
+    let worker = TestWorker::with(&coordinator, settings(config(&coordinator))).await;
+    let claim = worker.submit(task).await;
+    let outcome = coordinator.outcome(claim).await;
     worker.stop().await;
+    outcome
+}
+
+#[tokio::test]
+async fn a_command_has_no_input_and_a_directory_of_its_own_that_is_gone_afterwards() {
+    let directory = tempfile::tempdir().unwrap();
+    let base = directory.path().canonicalize().unwrap();
+    let settings = |config| Config { command_directory: Some(base.clone()), ..config };
+    let task =
+        shell(r#"cat; ls -A; pwd -P; stat -c %a .; [ "$TMPDIR" -ef . ] && mkdir -p a/b && echo x > a/b/c; echo $?"#);
+    let expected = format!("{}\n700\n0\n", base.join(format!("{}-{}", task.task_id, task.claim)).display());
+    assert_eq!(run_with(settings, task).await.result.unwrap().stdout.unwrap(), expected);
+    let mut late = shell("echo x > file; exec sleep 3600");
+    late.timeout_ms = 500;
+    assert_eq!(failure(&run_with(settings, late).await), (ErrorCode::Timeout, false));
+    assert_eq!(base.read_dir().unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn without_a_chosen_directory_it_is_a_private_one_of_the_workers() {
+    let path = run(shell("pwd -P; stat -c %a ..")).await.result.unwrap().stdout.unwrap();
+    let (path, mode) = path.trim_end().split_once('\n').unwrap();
+    let path = std::path::Path::new(path);
+    assert!(path.starts_with(std::env::temp_dir().canonicalize().unwrap()) && mode == "700", "{path:?} {mode}");
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_worker_with_a_list_of_programs_runs_those_alone_and_refuses_the_rest_for_good() {
+    let listed = |config| Config { allow_programs: vec!["printf".into(), "/bin/cat".into()], ..config };
+    let outcome = run_with(listed, argv(&["printf", "%s", "$(id)"])).await;
+    assert_eq!(outcome.result.unwrap().stdout.unwrap(), "$(id)");
+    assert_eq!(run_with(listed, argv(&["/bin/cat", "/dev/null"])).await.status, ReportStatus::Complete);
+    for refused in
+        [shell("printf x"), argv(&["cat", "/etc/passwd"]), argv(&["/bin/sh", "-c", "id"]), argv(&["./printf"])]
+    {
+        let outcome = run_with(listed, refused).await;
+        assert_eq!(failure(&outcome), (ErrorCode::Unsupported, true));
+        assert!(outcome.error.unwrap().message.contains("--allow-programs"));
+    }
+}
+
+#[tokio::test]
+async fn a_setting_that_names_what_is_not_there_is_refused_at_the_start() {
+    let coordinator = Coordinator::start().await;
+    let settings = config(&coordinator);
+    for (config, flag) in [
+        (Config { allow_programs: vec!["no-such-program".into()], ..settings.clone() }, "--allow-programs"),
+        (Config { command_directory: Some("/no/such/directory".into()), ..settings }, "--command-directory"),
+    ] {
+        let error = Worker::bind(config, Health::new()).await.unwrap_err().to_string();
+        assert!(error.starts_with(flag), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_takes_too_long_is_asked_to_end_and_its_last_words_are_kept() {
+    // The shell ends at once, and what it started a moment later.
+    let mut task =
+        shell("sh -c 'trap \"sleep 0.3; echo saved; exit 0\" TERM; echo ready; while :; do sleep 0.05; done'; true");
+    task.timeout_ms = 1_000;
+    let outcome = run_with(|config| Config { kill_grace_seconds: Duration::from_secs(5), ..config }, task).await;
+    assert_eq!(failure(&outcome), (ErrorCode::Timeout, false));
+    assert_eq!(outcome.result.unwrap().stdout.unwrap(), "ready\nsaved\n");
+    let took_ms = outcome.started_ms_ago.unwrap() - outcome.ended_ms_ago.unwrap();
+    assert!(took_ms < 5_000, "nobody waits for a grace that is not used: {took_ms} ms");
+}
+
+#[tokio::test]
+async fn a_command_that_does_not_hear_is_killed_after_the_grace() {
+    for grace in [Duration::ZERO, Duration::from_millis(500)] {
+        let mut task = shell("trap '' TERM; echo deaf; while :; do sleep 0.05; done");
+        task.timeout_ms = 1_000;
+        let outcome = run_with(|config| Config { kill_grace_seconds: grace, ..config }, task).await;
+        assert_eq!(failure(&outcome), (ErrorCode::Timeout, false));
+        assert_eq!(outcome.result.as_ref().unwrap().signal, Some(9));
+        let took_ms = outcome.started_ms_ago.unwrap() - outcome.ended_ms_ago.unwrap();
+        assert!(took_ms >= 1_000 + grace.as_millis() as u64, "{took_ms} ms");
+    }
 }
 
 #[tokio::test]

@@ -92,7 +92,12 @@ struct Process {
 
 impl Process {
     async fn start(coordinator: &Coordinator) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_taskmaster-worker"))
+        Self::of(coordinator, Command::new(env!("CARGO_BIN_EXE_taskmaster-worker"))).await
+    }
+
+    /// Starts the program that the command names.
+    async fn of(coordinator: &Coordinator, mut program: Command) -> Self {
+        let child = program
             .args(["--allow-commands", "--coordinator-url", &coordinator.address])
             .env("TASKMASTER_JOIN_TOKEN", JOIN_TOKEN)
             .env("DATABASE_URL", "postgres://user:secret@host/db")
@@ -149,11 +154,14 @@ async fn kill_9_of_the_worker_kills_the_families_of_its_commands_and_ends_the_gu
     worker.submit(family(directory.path())).await;
     let members = members(directory.path()).await;
     let guard = worker.guard();
+    let workspace = std::fs::read_link(format!("/proc/{}/cwd", members[0])).unwrap();
+    assert!(workspace.is_dir());
     assert!(members.iter().all(|pid| is_alive(*pid)) && is_alive(guard));
     worker.signal(libc::SIGKILL);
     worker.child.wait().unwrap();
     until("no survivors", || !members.iter().any(|pid| is_alive(*pid))).await;
     until("no guard", || !is_alive(guard)).await;
+    assert!(!workspace.parent().unwrap().exists(), "nor is its directory left");
 }
 
 #[tokio::test]
@@ -190,6 +198,27 @@ async fn a_command_sees_its_claim_and_none_of_the_workers_secrets() {
     }
     assert!(stdout.lines().any(|line| line.starts_with("PATH=")), "{stdout}");
     assert!(!stdout.to_lowercase().contains("secret") && !stdout.contains("JOIN_TOKEN"), "{stdout}");
+}
+
+#[tokio::test]
+async fn a_command_cannot_read_the_workers_own_environment_or_memory() {
+    let (coordinator, directory) = (Coordinator::start().await, tempfile::tempdir().unwrap());
+    // Root reads everything, so then the worker is somebody else, who needs a copy of the program.
+    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let program = directory.path().join("taskmaster-worker");
+    std::fs::copy(env!("CARGO_BIN_EXE_taskmaster-worker"), &program).unwrap();
+    let mut command = Command::new(program);
+    // SAFETY: geteuid takes nothing and cannot fail.
+    if unsafe { libc::geteuid() } == 0 {
+        std::os::unix::process::CommandExt::uid(&mut command, 65_534);
+    }
+    let worker = Process::of(&coordinator, command).await;
+    let held = worker.submit(shell("cat /proc/$PPID/environ; head -c 1 /proc/$PPID/mem; ulimit -S -c; id -u")).await;
+    let result = coordinator.outcome(held).await.result.unwrap();
+    let stdout = result.stdout.unwrap();
+    assert!(stdout.starts_with("0\n") && !stdout.contains("SECRET"), "{stdout}");
+    let stderr = result.stderr.unwrap();
+    assert_eq!(stderr.matches("Permission denied").count(), 2, "{stderr}");
 }
 
 #[tokio::test]

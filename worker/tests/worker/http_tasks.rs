@@ -156,6 +156,9 @@ async fn local_targets_are_refused_by_address_by_name_and_in_disguise() {
         "2130706433",
         "[::1]",
         "[::ffff:127.0.0.1]",
+        "017700000001",
+        "0x7f.0.0x0.01",
+        "127.0.0.1.",
         "0",
         "169.254.169.254",
     ];
@@ -166,6 +169,19 @@ async fn local_targets_are_refused_by_address_by_name_and_in_disguise() {
         assert!(outcome.error.as_ref().unwrap().message.contains("--allow-targets"));
     }
     assert!(target.received().is_empty());
+}
+
+#[tokio::test]
+async fn ports_of_other_protocols_are_refused_and_can_be_opened() {
+    let urls = || ["http://127.0.0.1:22/", "http://localhost:6667/"].map(http_get).to_vec();
+    for outcome in run(|config| config, urls()).await {
+        assert_eq!(code(&outcome), ErrorCode::TargetRefused);
+        assert!(outcome.error.unwrap().message.contains("--allow-target-ports"));
+    }
+    let open = |config| Config { allow_target_ports: vec!["all".parse().unwrap()], ..config };
+    for outcome in run(open, urls()).await {
+        assert_ne!(outcome.error.unwrap().code, ErrorCode::TargetRefused, "nobody serves HTTP there");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use taskmaster_openapi::Code;
+use taskmaster_openapi::client::{ClientError, CoordinatorClient};
+use taskmaster_openapi::coordinator::UpdateTaskStatusRequest;
 use taskmaster_openapi::report::ReportStatus;
 use taskmaster_openapi::task::ErrorCode;
 use taskmaster_openapi::worker::SubmitCode;
@@ -199,4 +201,22 @@ async fn several_workers_live_in_one_process() {
     for worker in workers {
         worker.stop().await;
     }
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_not_read_to_its_end() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n").await.unwrap();
+        while stream.write_all(&[b' '; 64 * 1024]).await.is_ok() {}
+    });
+    let client = CoordinatorClient::new(taskmaster_service::client::build(PATIENCE).unwrap());
+    let reports = UpdateTaskStatusRequest { worker_id: "w".into(), reports: Vec::new() };
+    let error = client.update_task_status(&address, "token", &reports).await.unwrap_err();
+    assert!(matches!(&error, ClientError::NoAnswer { reason, .. } if reason.contains("longer than")), "{error}");
+    serving.await.unwrap();
 }
