@@ -111,6 +111,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "events", include_str!("../../migrations/0003_events.sql")),
     (4, "idempotency", include_str!("../../migrations/0004_idempotency.sql")),
     (5, "lighter", include_str!("../../migrations/0005_lighter.sql")),
+    (6, "keys", include_str!("../../migrations/0006_keys.sql")),
 ];
 
 fn migrator() -> Migrator {
