@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use crate::config::Settings;
 use crate::create::Creator;
 use crate::edge::bodies::BodyBudget;
+use crate::edge::keyring::Keyring;
 use crate::edge::rate::Limiter;
 use crate::feed::Feed;
 use crate::forward::Forwarder;
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub settings: Settings,
     pub store: Store,
     pub creator: Creator,
+    pub keyring: Keyring,
     pub feed: Feed,
     pub forwarder: Forwarder,
     pub scaler: Option<Arc<dyn Scaler>>,
@@ -56,6 +58,7 @@ impl App {
         settings: Settings,
         store: Store,
         creator: Creator,
+        keyring: Keyring,
         forwarder: Forwarder,
         scaler: Option<Arc<dyn Scaler>>,
         shutdown: Shutdown,
@@ -69,6 +72,7 @@ impl App {
             settings,
             store,
             creator,
+            keyring,
             forwarder,
             scaler,
             shutdown,

@@ -8,31 +8,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream;
 use http::{HeaderMap, HeaderName, header};
 use taskmaster_openapi::event::EventType;
 use taskmaster_openapi::gateway::{EventFilter, TaskFilter};
+use taskmaster_openapi::key::Scope;
 use taskmaster_openapi::{Code, Problem};
 use taskmaster_service::extract::Query;
+use taskmaster_store::keys::KeyId;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::Instant;
 
 use crate::app::App;
+use crate::edge::client::{Client, Principal};
 use crate::feed::{Batch, Filter, PAGE_EVENTS, RETRY_HINT, truncated_frame};
 use crate::validate;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// A comment goes out this often, so that neither side takes a silent stream for a dead one.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// How often the API key of a stream is looked at again.
+const KEY_CHECK_INTERVAL: Duration = Duration::from_secs(4);
 const KEEP_ALIVE: Bytes = Bytes::from_static(b":\n\n");
 
 /// Answers with a stream that ends when the client goes, lags behind, or the process stops.
 pub(crate) async fn stream(
     State(app): State<App>,
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
     Query(query): Query<EventFilter>,
 ) -> Result<Response, Problem> {
@@ -44,7 +50,7 @@ pub(crate) async fn stream(
     })?;
     // Before the answer's headers: what is committed after those has a higher number.
     let head = app.store.events_head().await?;
-    let follower = Follower::new(app, filter, after, head, place);
+    let follower = Follower::new(app, client.principal, filter, after, head, place);
     let frames = stream::unfold(follower, |mut follower| async move {
         let frame = follower.next().await?;
         Some((Ok::<Bytes, Infallible>(frame), follower))
@@ -97,6 +103,9 @@ fn shortened(text: &str) -> String {
 /// One client's way through the log.
 struct Follower {
     app: App,
+    /// The API key that opened the stream. It ends when that no longer allows it.
+    key: Option<KeyId>,
+    check_key_at: Instant,
     filter: Filter,
     /// The last event that was looked at for this client.
     cursor: i64,
@@ -112,7 +121,18 @@ struct Follower {
 }
 
 impl Follower {
-    fn new(app: App, filter: Filter, after: Option<i64>, head: i64, place: OwnedSemaphorePermit) -> Self {
+    fn new(
+        app: App,
+        principal: Principal,
+        filter: Filter,
+        after: Option<i64>,
+        head: i64,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        let key = match principal {
+            Principal::Key(id) => Some(id),
+            Principal::ConfiguredKey(_) | Principal::Address(_) => None,
+        };
         let mut ready = vec![RETRY_HINT];
         // A number from the future is one of another log: that of a database that has been replaced.
         if let Some(after) = after.filter(|after| *after > head) {
@@ -120,8 +140,9 @@ impl Follower {
         }
         let cursor = after.unwrap_or(head).min(head);
         ready.reverse();
-        let sent_at = Instant::now();
-        Self { app, filter, cursor, live: None, replaying: true, ready, sent_at, ended: false, _place: place }
+        let (sent_at, check_key_at) = (Instant::now(), Instant::now() + KEY_CHECK_INTERVAL);
+        let (live, replaying, ended, _place) = (None, true, false, place);
+        Self { app, key, check_key_at, filter, cursor, live, replaying, ready, sent_at, ended, _place }
     }
 
     /// What to send next; `None` ends the stream.
@@ -133,17 +154,34 @@ impl Follower {
             return Some(frame);
         }
         let (shutdown, keep_alive_at) = (self.app.shutdown.clone(), self.sent_at + KEEP_ALIVE_INTERVAL);
-        let frame = tokio::select! {
-            biased;
-            () = shutdown.requested() => {
-                self.ended = true;
-                Some(RETRY_HINT)
+        let frame = loop {
+            if Instant::now() >= self.check_key_at && !self.is_still_allowed().await {
+                return None;
             }
-            frame = self.advance() => frame,
-            () = tokio::time::sleep_until(keep_alive_at) => Some(KEEP_ALIVE),
+            let check_key_at = self.check_key_at;
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => {
+                    self.ended = true;
+                    break Some(RETRY_HINT);
+                }
+                frame = self.advance() => break frame,
+                () = tokio::time::sleep_until(keep_alive_at) => break Some(KEEP_ALIVE),
+                () = tokio::time::sleep_until(check_key_at) => {}
+            }
         };
         self.sent_at = Instant::now();
         frame
+    }
+
+    /// Whether the key that opened the stream, if one did, still allows it.
+    async fn is_still_allowed(&mut self) -> bool {
+        let allowed = match self.key {
+            Some(key) => self.app.keyring.still_allows(key, Scope::TasksRead).await,
+            None => true,
+        };
+        self.check_key_at = Instant::now() + KEY_CHECK_INTERVAL;
+        allowed
     }
 
     /// The next events that pass the filter. Cancel-safe: the cursor moves only with what is returned or passed over.

@@ -26,8 +26,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Scope; 5] =
-        [Scope::TasksRead, Scope::TasksWrite, Scope::CommandsRun, Scope::Workers, Scope::Admin];
+    pub const ALL: [Scope; 5] = [Scope::TasksRead, Scope::TasksWrite, Scope::CommandsRun, Scope::Workers, Scope::Admin];
 
     /// The scope as it is written.
     pub fn as_str(self) -> &'static str {

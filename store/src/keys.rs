@@ -74,6 +74,11 @@ pub enum Refusal {
 }
 
 impl StoredKey {
+    /// A key that neither expires nor was rotated.
+    pub fn lasting(token: &KeyToken, scopes: Scopes) -> Self {
+        Self { id: token.id, scopes, secret: token.hash(), previous: None, expires_in: None, revoked: false }
+    }
+
     /// Whether a secret is the key's, so long after the database was asked. Whoever does not have the secret learns nothing of
     /// the key.
     ///
@@ -312,8 +317,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn key(token: &KeyToken) -> StoredKey {
-        let scopes = Scopes::from_iter([Scope::TasksRead]);
-        StoredKey { id: token.id, scopes, secret: token.hash(), previous: None, expires_in: None, revoked: false }
+        StoredKey::lasting(token, Scopes::from_iter([Scope::TasksRead]))
     }
 
     #[test]
@@ -334,12 +338,9 @@ mod tests {
     fn the_secret_before_a_rotation_is_accepted_for_the_overlap() {
         let (new, old) = (KeyToken::random(KeyId::random()), KeyToken::random(KeyId::random()));
         let rotated = StoredKey { previous: Some((old.hash(), HOUR)), ..key(&new) };
-        for (token, age, right) in [
-            (&new, Duration::ZERO, true),
-            (&old, Duration::ZERO, true),
-            (&new, HOUR, true),
-            (&old, HOUR, false),
-        ] {
+        for (token, age, right) in
+            [(&new, Duration::ZERO, true), (&old, Duration::ZERO, true), (&new, HOUR, true), (&old, HOUR, false)]
+        {
             assert_eq!(rotated.check(&token.hash(), age).is_ok(), right, "{age:?}");
         }
     }

@@ -18,7 +18,7 @@ use taskmaster_openapi::{Code, Problem};
 use taskmaster_service::Shutdown;
 
 use crate::app::App;
-use crate::edge::client::Client;
+use crate::edge::client::{Client, Principal};
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -31,7 +31,7 @@ type Buckets = RateLimiter<Bucket, DashMapStateStore<Bucket>, DefaultClock, Stat
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Bucket {
-    Of(Client),
+    Of(Principal),
     Shared,
 }
 
@@ -61,9 +61,9 @@ impl Limiter {
         Some(Self { per_minute, buckets, crowded: AtomicBool::new(false) })
     }
 
-    fn check(&self, client: Client) -> Verdict {
+    fn check(&self, client: Principal) -> Verdict {
         let bucket = match self.crowded.load(Ordering::Relaxed) {
-            true if !matches!(client, Client::ApiKey(_)) => Bucket::Shared,
+            true if !client.is_key() => Bucket::Shared,
             _ => Bucket::Of(client),
         };
         let per_minute = self.per_minute.get();
@@ -109,7 +109,7 @@ impl Verdict {
 
 /// Refuses clients that ask too often, and tells all of them how their quota stands.
 pub(crate) async fn limit(State(app): State<App>, request: Request, next: Next) -> Response {
-    let client = request.extensions().get::<Client>().copied();
+    let client = request.extensions().get::<Client>().map(|client| client.principal);
     let (Some(limiter), Some(client)) = (&app.limiter, client) else { return next.run(request).await };
     let verdict = limiter.check(client);
     let mut response = match verdict.allowed {
@@ -126,7 +126,7 @@ mod tests {
     use http::header;
     use std::net::{IpAddr, Ipv4Addr};
 
-    const CLIENT: Client = Client::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    const CLIENT: Principal = Principal::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
 
     #[test]
     fn a_client_has_a_minutes_worth_and_is_then_told_when_to_come_back() {
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!((second.allowed, second.remaining, second.reset_seconds), (true, 0, 60));
         let third = limiter.check(CLIENT);
         assert!(!third.allowed && third.remaining == 0 && (1..=31).contains(&third.reset_seconds), "{third:?}");
-        assert!(limiter.check(Client::ApiKey(0)).allowed, "another client has its own quota");
+        assert!(limiter.check(Principal::ConfiguredKey(0)).allowed, "another client has its own quota");
     }
 
     #[test]
@@ -156,10 +156,10 @@ mod tests {
     fn strangers_beyond_the_bound_share_one_bucket() {
         let limiter = Limiter::new(1).unwrap();
         limiter.crowded.store(true, Ordering::Relaxed);
-        let address = |last| Client::Address(IpAddr::V4(Ipv4Addr::new(192, 0, 2, last)));
+        let address = |last| Principal::Address(IpAddr::V4(Ipv4Addr::new(192, 0, 2, last)));
         assert!(limiter.check(address(1)).allowed);
         assert!(!limiter.check(address(2)).allowed);
-        assert!(limiter.check(Client::ApiKey(0)).allowed, "keys are few and keep their own");
+        assert!(limiter.check(Principal::ConfiguredKey(0)).allowed, "keys are few and keep their own");
     }
 
     #[test]

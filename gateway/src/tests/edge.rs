@@ -1,8 +1,10 @@
 use super::*;
+use crate::router::Operation;
 use std::convert::Infallible;
 
 use axum::body::Bytes;
 use futures::{StreamExt, stream};
+use taskmaster_store::keys::{KeyId, KeyToken};
 
 #[tokio::test]
 async fn with_keys_the_api_wants_one_and_documents_and_health_do_not() {
@@ -27,6 +29,17 @@ async fn the_workers_contract_passes_without_an_api_key() {
     assert_eq!(gateway.post("/v1/workers/w-1/heartbeat", "{}").await.code(), "database_unavailable");
 }
 
+#[tokio::test]
+async fn a_key_that_is_presented_is_checked_even_where_none_is_wanted() {
+    let gateway = Gateway::new(Config::default());
+    let with = |value: &str| request("GET", "/v1/tasks/x").header("authorization", value).body(Body::empty()).unwrap();
+    assert_eq!(gateway.send(with("Bearer nonsense")).await.code(), "unauthorized");
+    // Other schemes belong to whatever stands before the gateway.
+    assert_eq!(gateway.send(with("Basic bm9uc2Vuc2U=")).await.code(), "invalid_path");
+    let token = KeyToken::random(KeyId::random()).expose();
+    assert_eq!(gateway.send(with(&format!("Bearer {token}"))).await.code(), "database_unavailable", "nobody can tell");
+}
+
 /// What a page of another origin can make a browser send without asking first, and what DNS rebinding makes of it.
 const ATTACKS: [&[(&str, &str)]; 5] = [
     &[("host", "localhost:8081"), ("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")],
@@ -40,7 +53,7 @@ const ATTACKS: [&[(&str, &str)]; 5] = [
 async fn a_web_page_of_another_origin_can_do_nothing() {
     let gateway = Gateway::new(Config::default());
     let operations = crate::router::public().into_iter().chain(crate::router::forwarded());
-    for (method, path, _) in operations {
+    for Operation { method, path, .. } in operations {
         let path = path.replace("{id}", &uuid::Uuid::nil().to_string()).replace("{worker_id}", "w-1");
         for attack in ATTACKS {
             let mut request = request(method.as_str(), &path).header("content-type", "application/json");
