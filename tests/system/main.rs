@@ -12,6 +12,7 @@ mod dispatch;
 mod events;
 mod faults;
 mod foreign;
+mod keys;
 mod outcomes;
 mod restarts;
 mod support;
