@@ -17,7 +17,7 @@ use taskmaster_openapi::coordinator::Abilities;
 use taskmaster_openapi::gateway::StatusCounts;
 use taskmaster_openapi::report::{ReportCode, ReportStatus, StatusReport, TaskClaim};
 use taskmaster_openapi::task::{ErrorCode, RetryPolicy, TaskError, TaskStatus, Work};
-use taskmaster_store::claim::BandFrom;
+use taskmaster_store::claim::{Band, BandFrom};
 use taskmaster_store::fleet::Beat;
 use taskmaster_store::outcome::WorkerReport;
 use taskmaster_store::rescue::RescueLimits;
@@ -243,8 +243,8 @@ impl Pair {
 
     async fn claim(&mut self) {
         let seats: Vec<String> = (0..self.random.random_range(1..6)).map(|_| self.any_worker()).collect();
-        let bands: Vec<BandFrom> =
-            self.store.bands().await.unwrap().into_iter().map(|band| BandFrom { band, low_water: None }).collect();
+        let lanes = self.store.lanes().await.unwrap();
+        let bands: Vec<BandFrom> = Band::of(&lanes).map(|band| BandFrom { band, low_water: None }).collect();
         let waiting = self.model.values().filter(|task| task.status == TaskStatus::Queued).count();
         let claimed = self.store.claim(self.coordinator, &bands, &seats, 0.0).await.unwrap().tasks;
         self.log.push(format!("claim {seats:?}: {}", claimed.len()));

@@ -12,7 +12,7 @@ use taskmaster::postgres::{Options, PrivatePostgres};
 use taskmaster_openapi::gateway::TaskFilter;
 use taskmaster_openapi::report::{ReportCode, ReportStatus, StatusReport, TaskClaim};
 use taskmaster_openapi::task::{ErrorCode, TaskError, TaskStatus, Work};
-use taskmaster_store::claim::{BandFrom, ClaimedTask};
+use taskmaster_store::claim::{Band, BandFrom, ClaimedTask};
 use taskmaster_store::outcome::WorkerReport;
 use taskmaster_store::rescue::RescueLimits;
 use taskmaster_store::{DatabaseArgs, Due, Store, TaskToCreate};
@@ -127,8 +127,8 @@ fn report(claimed: &ClaimedTask, status: ReportStatus) -> WorkerReport {
 }
 
 async fn claim(store: &Store, tasks: usize) -> Vec<ClaimedTask> {
-    let bands = store.bands().await.unwrap();
-    let bands: Vec<BandFrom> = bands.into_iter().map(|band| BandFrom { band, low_water: None }).collect();
+    let lanes = store.lanes().await.unwrap();
+    let bands: Vec<BandFrom> = Band::of(&lanes).map(|band| BandFrom { band, low_water: None }).collect();
     let claimed = store.claim(Uuid::now_v7(), &bands, &vec![WORKER.to_owned(); tasks], 0.0).await.unwrap().tasks;
     assert_eq!(claimed.len(), tasks);
     claimed

@@ -37,8 +37,7 @@ impl Fixture {
 
     /// Claims up to so many tasks for one worker, from all bands there are.
     async fn claim(&self, worker: &str, tasks: usize) -> Vec<ClaimedTask> {
-        let bands: Vec<BandFrom> =
-            self.store.bands().await.unwrap().into_iter().map(|band| BandFrom { band, low_water: None }).collect();
+        let bands = bands(&self.store).await;
         let seats = vec![worker.to_owned(); tasks];
         let mut claimed = self.store.claim(Uuid::now_v7(), &bands, &seats, 0.0).await.unwrap().tasks;
         claimed.sort_by_key(|task| task.seat);
@@ -125,13 +124,18 @@ async fn a_claim_looks_only_at_its_bands_and_takes_no_more_than_there_are_seats(
     fixture.stop().await;
 }
 
+/// Every band, from the bottom.
+async fn bands(store: &Store) -> Vec<BandFrom> {
+    let lanes = store.lanes().await.unwrap();
+    Band::of(&lanes).map(|band| BandFrom { band, low_water: None }).collect()
+}
+
 #[tokio::test]
 async fn what_was_claimed_ahead_of_its_time_and_handed_back_keeps_its_time() {
     let fixture = Fixture::new().await;
     let later = TaskToCreate { due: Due::After(Duration::from_secs(30)), ..task(0) };
     let created = fixture.store.create(std::slice::from_ref(&later)).await.unwrap().remove(0);
-    let bands: Vec<BandFrom> =
-        fixture.store.bands().await.unwrap().into_iter().map(|band| BandFrom { band, low_water: None }).collect();
+    let bands = bands(&fixture.store).await;
     let claimed = fixture.store.claim(Uuid::now_v7(), &bands, &["w".to_owned()], 60_000.0).await.unwrap().tasks;
     let claim = TaskClaim { task_id: claimed[0].task_id, claim: claimed[0].claim };
     assert_eq!(fixture.store.hand_back(&[claim]).await.unwrap(), 1);
@@ -328,7 +332,7 @@ async fn a_server_that_has_become_a_standby_is_not_even_read_from_until_it_is_pr
     // SAFETY: a system call on plain numbers.
     assert_eq!(unsafe { libc::kill(process, libc::SIGKILL) }, 0);
     until("it is a standby", async || in_recovery().await.filter(|standby| *standby)).await;
-    let error = fixture.store.bands().await.unwrap_err();
+    let error = fixture.store.lanes().await.unwrap_err();
     assert!(error.is_temporary(), "{error}");
 
     let mut connection = fixture.server.connect_options().connect().await.unwrap();

@@ -27,10 +27,11 @@ const LATE_COMMIT: TimeDelta = TimeDelta::milliseconds(500);
 const RESCAN: TimeDelta = TimeDelta::seconds(30);
 /// What is due and was not claimed is locked by another coordinator: it is looked at again after so long.
 const SOONEST: Duration = Duration::from_millis(1);
-/// Of so many polls one looks from the bottom.
+/// Of so many polls one looks from the bottom, ...
 const DEEP_EVERY: u32 = 6;
-/// The priorities that tasks have (see the contract).
-const PRIORITIES: [i16; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+/// ... but seldom enough to take no more than a hundredth of the time: while somebody holds a transaction open, what lies below the
+/// marks piles up, and nothing may remove it.
+const DEEP_SHARE: u32 = 100;
 /// After a claim that found less than there was room for, late commits are looked for once more.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Notifications that may wait for the poller; the connection is not read further before.
@@ -176,14 +177,16 @@ impl Poller {
         self.give_back_unheard().await?;
         self.lanes = self.coordinator.noted(self.coordinator.store.lanes().await)?;
         let from_the_bottom = now >= self.next_deep;
-        if from_the_bottom {
-            self.next_deep = now + self.coordinator.config.poll_seconds * DEEP_EVERY;
-        }
         for watch in self.bands.values_mut() {
             watch.low_water = watch.low_water.filter(|_| !from_the_bottom).map(|mark| mark - RESCAN);
             watch.below = true;
         }
+        let asked = Instant::now();
         self.look_ahead(&self.all_bands()).await?;
+        if from_the_bottom {
+            let pause = self.coordinator.config.poll_seconds * DEEP_EVERY;
+            self.next_deep = now + pause.max(asked.elapsed() * DEEP_SHARE);
+        }
         let by_then = Instant::now() + SOONEST;
         let due = self.bands.values_mut().filter(|watch| watch.at.is_some_and(|at| at <= by_then));
         due.for_each(|watch| (watch.at, watch.hot, watch.below) = (None, true, true));
@@ -192,9 +195,8 @@ impl Poller {
 
     /// Every band that there can be.
     fn all_bands(&self) -> Vec<BandFrom> {
-        let bands = self.lanes.iter().flat_map(|lane| PRIORITIES.map(|priority| Band { lane: lane.id, priority }));
         let mark = |band| self.bands.get(&band).and_then(|watch| watch.low_water);
-        bands.map(|band| BandFrom { band, low_water: mark(band) }).collect()
+        Band::of(&self.lanes).map(|band| BandFrom { band, low_water: mark(band) }).collect()
     }
 
     /// One claim for each group of workers that has room. `true` when there may be more to claim.

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
-use sqlx::{PgExecutor, Row};
+use sqlx::Row;
 use taskmaster_openapi::task::Work;
 use uuid::Uuid;
 
@@ -18,6 +18,16 @@ pub use crate::lanes::{Kind, Lane};
 pub struct Band {
     pub lane: i32,
     pub priority: i16,
+}
+
+/// The priorities that tasks have (see the contract).
+pub const PRIORITIES: [i16; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+
+impl Band {
+    /// Every band that there can be of these lanes.
+    pub fn of(lanes: &[Lane]) -> impl Iterator<Item = Self> + '_ {
+        lanes.iter().flat_map(|lane| PRIORITIES.map(|priority| Self { lane: lane.id, priority }))
+    }
 }
 
 /// A band, and where the unclaimed tasks in it begin.
@@ -185,14 +195,6 @@ impl Store {
         Ok(rows.into_iter().map(|(lane, priority, ms)| (Band { lane, priority }, ms)).collect())
     }
 
-    /// Every band that has tasks, claimed ones included: a walk over the heads of the index, one step a band.
-    ///
-    /// # Errors
-    /// When the database is not available.
-    pub async fn bands(&self) -> Result<Vec<Band>, StoreError> {
-        bands(&self.pool).await
-    }
-
     /// Every lane there is.
     ///
     /// # Errors
@@ -228,20 +230,4 @@ impl Store {
         .await?;
         Ok(())
     }
-}
-
-pub(crate) async fn bands(database: impl PgExecutor<'_>) -> Result<Vec<Band>, StoreError> {
-    let rows: Vec<(i32, i16)> = sqlx::query_as(
-        "with recursive band as (
-            (select lane, priority from tasks order by lane, priority, run_at, id limit 1)
-            union all
-            select next.lane, next.priority
-              from band, lateral (select t.lane, t.priority from tasks t
-                                   where (t.lane, t.priority) > (band.lane, band.priority)
-                                   order by t.lane, t.priority, t.run_at, t.id limit 1) next
-         ) select lane, priority from band limit 20000",
-    )
-    .fetch_all(database)
-    .await?;
-    Ok(rows.into_iter().map(|(lane, priority)| Band { lane, priority }).collect())
 }

@@ -41,6 +41,9 @@ pub struct Store {
     /// What `read_…` may ask instead: see [`crate::replica`].
     pub(crate) replica: Option<Arc<Replica>>,
     pub(crate) lanes: crate::lanes::Lanes,
+    pub(crate) backlogs: Arc<crate::backlog::Backlogs>,
+    /// Where the inbox of events begins.
+    pub(crate) inbox: Arc<crate::events::Inbox>,
     /// Rung when this process has left events in the inbox.
     pub(crate) events_waiting: Arc<Notify>,
 }
@@ -48,8 +51,14 @@ pub struct Store {
 impl Store {
     /// A store that connects when it is used first, and again whenever a connection was lost.
     pub fn new(options: PgConnectOptions, args: &DatabaseArgs) -> Self {
-        let pool = pool(options, args, Role::Primary);
-        Self { pool, replica: None, lanes: crate::lanes::Lanes::default(), events_waiting: Arc::default() }
+        Self {
+            pool: pool(options, args, Role::Primary),
+            replica: None,
+            lanes: crate::lanes::Lanes::default(),
+            backlogs: Arc::default(),
+            inbox: Arc::default(),
+            events_waiting: Arc::default(),
+        }
     }
 
     /// Whether the database answers, accepts writes, and has this program's schema.
@@ -111,7 +120,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "events", include_str!("../../migrations/0003_events.sql")),
     (4, "idempotency", include_str!("../../migrations/0004_idempotency.sql")),
     (5, "lighter", include_str!("../../migrations/0005_lighter.sql")),
-    (6, "keys", include_str!("../../migrations/0006_keys.sql")),
+    (6, "statistics", include_str!("../../migrations/0006_statistics.sql")),
+    (7, "keys", include_str!("../../migrations/0007_keys.sql")),
 ];
 
 fn migrator() -> Migrator {

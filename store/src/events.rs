@@ -4,7 +4,9 @@
 //! their numbers. A reader that goes by number therefore misses nothing, however late a transaction commits. The same move keeps
 //! the counts of [`crate::stats`].
 
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use taskmaster_openapi::event::{Event, EventType};
@@ -22,13 +24,67 @@ const PUMP_EVERY: Duration = Duration::from_secs(1);
 /// How long the first event of a batch waits for others.
 const PUMP_TOGETHER: Duration = Duration::from_millis(10);
 
+/// A statement that has drawn a number for the inbox has almost always committed or failed by then, ...
+const USUAL: Duration = Duration::from_secs(1);
+/// ... and by then always (see the statement time-out).
+const SETTLED: Duration = Duration::from_secs(40);
+/// ... unless something the time-out does not govern went wrong: a look from the bottom.
+const DEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// Where the inbox begins, so that rows that were moved long ago are not walked over again: while somebody holds a transaction open
+/// nothing may remove them. Most looks begin where the inbox did a second ago, one a second 40 s back, one a minute at the bottom.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox(Mutex<Beginning>);
+
+#[derive(Debug, Default)]
+struct Beginning {
+    /// What was found first, and when: one a second, the youngest at the back; of those older than [`SETTLED`] the youngest only.
+    found: VecDeque<(Instant, i64)>,
+    next_careful: Option<Instant>,
+    next_deep: Option<Instant>,
+}
+
+impl Inbox {
+    fn begins(&self, now: Instant) -> i64 {
+        let mut beginning = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if beginning.next_deep.is_none_or(|next| now >= next) {
+            beginning.next_deep = now.checked_add(DEEP_EVERY);
+            return 0;
+        }
+        let is_careful = beginning.next_careful.is_none_or(|next| now >= next);
+        if is_careful {
+            beginning.next_careful = now.checked_add(USUAL);
+        }
+        beginning.before(now, if is_careful { SETTLED } else { USUAL })
+    }
+
+    fn found(&self, first: i64, now: Instant) {
+        let mut beginning = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if beginning.found.back().is_some_and(|(at, _)| now.saturating_duration_since(*at) < USUAL) {
+            return;
+        }
+        beginning.found.push_back((now, first));
+        while beginning.found.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= SETTLED) {
+            beginning.found.pop_front();
+        }
+    }
+}
+
+impl Beginning {
+    /// Where it began so long ago.
+    fn before(&self, now: Instant, ago: Duration) -> i64 {
+        let old_enough = |(at, _): &&(Instant, i64)| now.saturating_duration_since(*at) >= ago;
+        self.found.iter().rev().find(old_enough).map_or(0, |(_, first)| *first)
+    }
+}
+
 /// Whoever locks the head moves; others skip. The numbers of a batch follow those of the batches before it.
 const ADVANCE: &str = "
 with head as materialized (
     select next_id from event_head for update skip locked
 ), moved as (
     delete from event_inbox i using head
-     where i.id in (select id from event_inbox order by id limit $1)
+     where i.id in (select id from event_inbox where id >= $2 order by id limit $1)
     returning i.*
 ), logged as (
     insert into events (first_id, at, type, n, task_ids, lanes, attempts, workers)
@@ -85,11 +141,14 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn advance_events(&self) -> Result<bool, StoreError> {
-        let waiting: bool = sqlx::query_scalar("select exists (select from event_inbox)").fetch_one(&self.pool).await?;
-        if !waiting {
-            return Ok(false);
-        }
-        let (moved, _): (i64, Option<String>) = sqlx::query_as(ADVANCE).bind(MOVED_MAX).fetch_one(&self.pool).await?;
+        let first: Option<i64> = sqlx::query_scalar("select min(id) from event_inbox where id >= $1")
+            .bind(self.inbox.begins(Instant::now()))
+            .fetch_one(&self.pool)
+            .await?;
+        let Some(first) = first else { return Ok(false) };
+        self.inbox.found(first, Instant::now());
+        let (moved, _): (i64, Option<String>) =
+            sqlx::query_as(ADVANCE).bind(MOVED_MAX).bind(first).fetch_one(&self.pool).await?;
         Ok(moved >= MOVED_MAX)
     }
 
@@ -191,5 +250,30 @@ impl Store {
         .await?;
         sqlx::query("delete from task_rates where at < now() - interval '1 hour'").execute(&self.pool).await?;
         Ok(done.rows_affected())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_inbox_begins_where_it_did_a_second_ago_then_further_back_then_at_the_bottom() {
+        let (inbox, start) = (Inbox::default(), Instant::now());
+        let ms = |n: u64| start + Duration::from_millis(n);
+        let look = |at: u64, first: i64| {
+            let begins = inbox.begins(ms(at));
+            inbox.found(first, ms(at));
+            begins
+        };
+        assert_eq!(look(0, 100), 0, "nothing is known");
+        assert_eq!(look(500, 150), 0, "what was drawn before 100 may not have been committed");
+        assert_eq!(look(1_000, 200), 100, "as is usual, a second later it has been");
+        assert_eq!(look(1_500, 250), 0, "once a second it may not");
+        assert_eq!(look(2_000, 300), 200);
+        assert_eq!(look(40_000, 4_000), 100, "after 40 s it has been for certain");
+        assert_eq!(look(40_500, 4_050), 300);
+        assert_eq!(look(60_000, 6_000), 0, "once a minute from the bottom all the same");
+        assert_eq!(look(60_100, 6_010), 300, "the last that was found 40 s ago");
     }
 }

@@ -26,6 +26,7 @@ pub mod stats;
 pub mod upkeep;
 pub mod wakeup;
 
+mod backlog;
 mod lanes;
 mod row;
 mod silence;

@@ -17,6 +17,7 @@ use taskmaster_openapi::gateway::{Stats, TaskFilter};
 use taskmaster_openapi::task::{Attempt, Task, TaskStatus};
 use uuid::Uuid;
 
+use crate::backlog::Backlogs;
 use crate::database::{DatabaseArgs, Role, Store, pool};
 use crate::error::StoreError;
 use crate::read::TaskPage;
@@ -59,6 +60,7 @@ struct Mark {
 #[derive(Debug)]
 pub(crate) struct Replica {
     pool: PgPool,
+    backlogs: Backlogs,
     age_max: Duration,
     /// Whether it answered when it was asked last: nobody's request waits for one that does not.
     answers: AtomicBool,
@@ -72,6 +74,7 @@ impl Store {
     pub fn with_replica(self, options: PgConnectOptions, args: &DatabaseArgs, age_max: Duration) -> Self {
         let replica = Replica {
             pool: pool(options, args, Role::Replica),
+            backlogs: Backlogs::default(),
             age_max,
             answers: AtomicBool::new(false),
             marks: Mutex::default(),
@@ -151,8 +154,9 @@ impl Store {
     /// When the database is not available.
     pub async fn read_stats(&self) -> Result<Seen<Stats>, StoreError> {
         let read = async {
-            let Some((mut replica, age)) = self.current_replica().await? else { return Ok(None) };
-            Ok(Some(Seen::aged(age, self.stats_on(&mut replica, age).await?)))
+            let current = (&self.replica, self.current_replica().await?);
+            let (Some(known), Some((mut replica, age))) = current else { return Ok(None) };
+            Ok(Some(Seen::aged(age, self.stats_on(&mut replica, &known.backlogs, age).await?)))
         };
         match self.said_by_replica(read).await {
             Some(seen) => Ok(seen),

@@ -5,27 +5,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use taskmaster_openapi::gateway::{Backlog, FleetStats, QueueStats, Rates, Stats, StatusCounts};
+use taskmaster_openapi::gateway::{FleetStats, QueueStats, Rates, Stats, StatusCounts};
 
-use crate::claim::bands;
+use crate::backlog::Backlogs;
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::fleet::WORKER_LEASE_SECONDS;
-use crate::row::{from_row, status_from};
+use crate::row::status_from;
 
-/// Due tasks are counted no further than this.
-const DUE_COUNTED_MAX: i64 = 10_000;
 /// Rates are of the last minute.
 const WINDOW_SECONDS: i64 = 60;
-
-#[derive(Debug)]
-struct Due {
-    due: i64,
-    oldest_seconds: f64,
-    now: DateTime<Utc>,
-}
-
-from_row!(Due { due, oldest_seconds, now });
 
 impl Store {
     /// Counts, backlog, rates and fleet.
@@ -34,15 +23,20 @@ impl Store {
     /// When the database is not available.
     pub async fn stats(&self) -> Result<Stats, StoreError> {
         self.advance_events().await?;
-        self.stats_on(&mut *self.pool.acquire().await?, Duration::ZERO).await
+        self.stats_on(&mut *self.pool.acquire().await?, &self.backlogs, Duration::ZERO).await
     }
 
     /// As a database knows them that may be of so long ago.
-    pub(crate) async fn stats_on(&self, connection: &mut PgConnection, age: Duration) -> Result<Stats, StoreError> {
+    pub(crate) async fn stats_on(
+        &self,
+        connection: &mut PgConnection,
+        backlogs: &Backlogs,
+        age: Duration,
+    ) -> Result<Stats, StoreError> {
         let (tasks, queues) = counts(connection).await?;
-        let (backlog, at) = backlog(connection).await?;
-        let (workers, slots): (i64, i64) = sqlx::query_as(
-            "select count(*), coalesce(sum(slots), 0)::bigint from workers where seen_at > now() - $1 * interval '1 second'",
+        let backlog = backlogs.get(connection, age).await?;
+        let (at, workers, slots): (DateTime<Utc>, i64, i64) = sqlx::query_as(
+            "select now(), count(*), coalesce(sum(slots), 0)::bigint from workers where seen_at > now() - $1 * interval '1 second'",
         )
         .bind(WORKER_LEASE_SECONDS + age.as_secs_f64())
         .fetch_one(&mut *connection)
@@ -65,31 +59,6 @@ async fn counts(connection: &mut PgConnection) -> Result<(StatusCounts, Vec<Queu
         *queues.entry(queue).or_default().of_mut(status_from(status)) += n;
     }
     Ok((all, queues.into_iter().map(|(queue, tasks)| QueueStats { queue, tasks }).collect()))
-}
-
-/// What is due and unclaimed: along the index, band by band, up to a limit.
-async fn backlog(connection: &mut PgConnection) -> Result<(Backlog, DateTime<Utc>), StoreError> {
-    let bands = bands(&mut *connection).await?;
-    let due: Due = sqlx::query_as(
-        "with due as (
-            select t.run_at from unnest($1::integer[], $2::smallint[]) as b(lane, priority),
-                   lateral (select run_at from tasks t where t.lane = b.lane and t.priority = b.priority
-                               and t.run_at <= now() and t.status = 0 order by t.run_at limit $3 + 1) t
-             limit $3 + 1
-         ) select count(*) as due, coalesce(extract(epoch from now() - min(run_at)), 0)::float8 as oldest_seconds, now() as now
-             from due",
-    )
-    .bind(bands.iter().map(|b| b.lane).collect::<Vec<_>>())
-    .bind(bands.iter().map(|b| b.priority).collect::<Vec<_>>())
-    .bind(DUE_COUNTED_MAX)
-    .fetch_one(connection)
-    .await?;
-    let backlog = Backlog {
-        due: due.due.min(DUE_COUNTED_MAX),
-        due_is_lower_bound: due.due > DUE_COUNTED_MAX,
-        oldest_due_seconds: due.oldest_seconds.max(0.0),
-    };
-    Ok((backlog, due.now))
 }
 
 async fn rates(connection: &mut PgConnection) -> Result<Rates, StoreError> {
