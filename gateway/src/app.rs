@@ -46,7 +46,7 @@ pub(crate) struct Shared {
     pub feed: Feed,
     pub forwarder: Forwarder,
     pub scaler: Option<Arc<dyn Scaler>>,
-    pub limiter: Option<Limiter>,
+    pub limiter: Limiter,
     pub admissions: Arc<Semaphore>,
     pub batch_bodies: BodyBudget,
     pub sse_clients: Arc<Semaphore>,
@@ -65,7 +65,7 @@ impl App {
     ) -> Self {
         Self(Arc::new(Shared {
             feed: Feed::new(store.clone()),
-            limiter: Limiter::new(settings.rate_limit_per_minute),
+            limiter: Limiter::new(settings.rate_limits),
             admissions: Arc::new(Semaphore::new(settings.concurrency_max)),
             batch_bodies: BodyBudget::new(BATCH_BODIES_BYTES_MAX),
             sse_clients: Arc::new(Semaphore::new(settings.sse_clients_max)),

@@ -37,9 +37,8 @@ pub struct Config {
     /// Networks of proxies whose `X-Forwarded-For` is believed, separated by commas: `10.0.0.0/8`
     #[arg(long, env = "TASKMASTER_TRUSTED_PROXIES", value_delimiter = ',', value_name = "NETWORKS")]
     pub trusted_proxies: Vec<String>,
-    /// Requests a minute that one client (API key, else address) may make; 0 is no limit
-    #[arg(long, env = "TASKMASTER_RATE_LIMIT", default_value_t = 600_000, value_name = "COUNT")]
-    pub rate_limit: u32,
+    #[command(flatten)]
+    pub rate_limits: RateLimits,
     /// Requests worked on at once; further ones are refused with 503
     #[arg(long, env = "TASKMASTER_CONCURRENCY_MAX", default_value_t = 2_048, value_name = "COUNT",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -65,6 +64,34 @@ pub struct Config {
     pub scale_hint: String,
 }
 
+/// Requests a minute that one client (API key, else address) may make; 0 is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+pub struct RateLimits {
+    /// Reading requests a minute that one client (API key, else address) may make; 0 is no limit
+    #[arg(long = "rate-limit-reads", env = "TASKMASTER_RATE_LIMIT_READS", default_value_t = RATE_LIMIT, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(0..=RATE_LIMIT_MAX))]
+    pub reads: u32,
+    /// As --rate-limit-reads, of writing requests
+    #[arg(long = "rate-limit-writes", env = "TASKMASTER_RATE_LIMIT_WRITES", default_value_t = RATE_LIMIT, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(0..=RATE_LIMIT_MAX))]
+    pub writes: u32,
+    /// Wrong API keys a minute that one address may present; 0 is no limit
+    #[arg(long = "rate-limit-wrong-keys", env = "TASKMASTER_RATE_LIMIT_WRONG_KEYS", default_value_t = WRONG_KEYS_LIMIT,
+        value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=RATE_LIMIT_MAX))]
+    pub wrong_keys: u32,
+}
+
+const RATE_LIMIT: u32 = 600_000;
+const WRONG_KEYS_LIMIT: u32 = 60;
+/// A request a microsecond.
+const RATE_LIMIT_MAX: i64 = 60_000_000;
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        Self { reads: RATE_LIMIT, writes: RATE_LIMIT, wrong_keys: WRONG_KEYS_LIMIT }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -74,7 +101,7 @@ impl Default for Config {
             require_keys: false,
             allowed_host: Vec::new(),
             trusted_proxies: Vec::new(),
-            rate_limit: 600_000,
+            rate_limits: RateLimits::default(),
             concurrency_max: 2_048,
             request_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(20),
@@ -104,7 +131,7 @@ pub(crate) struct Settings {
     pub keys_required: bool,
     pub allowed_hosts: Vec<AllowedHost>,
     pub trusted_proxies: Vec<IpNet>,
-    pub rate_limit_per_minute: u32,
+    pub rate_limits: RateLimits,
     pub concurrency_max: usize,
     pub request_timeout: Duration,
     pub drain_timeout: Duration,
@@ -135,7 +162,7 @@ impl Config {
             api_keys,
             allowed_hosts: parse_all(&self.allowed_host, AllowedHost::parse, ConfigError::AllowedHost)?,
             trusted_proxies: parse_all(&self.trusted_proxies, network, ConfigError::TrustedProxy)?,
-            rate_limit_per_minute: self.rate_limit,
+            rate_limits: self.rate_limits,
             concurrency_max: self.concurrency_max as usize,
             request_timeout: self.request_timeout,
             drain_timeout: self.drain_timeout,

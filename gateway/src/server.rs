@@ -83,7 +83,7 @@ pub async fn run(
     background.spawn(readiness::watch(store.clone(), health, shutdown.clone()));
     background.spawn(follow_events(app.clone(), shutdown.clone()));
     background.spawn(note_keys(app.clone(), shutdown.clone()));
-    background.spawn(forget_clients(app, shutdown.clone()));
+    background.spawn(share_quotas(app, shutdown.clone()));
 
     tracing::info!(%address, "the gateway serves its API and /docs");
     let has_key = async {
@@ -135,10 +135,8 @@ async fn note_keys(app: App, shutdown: Shutdown) {
     app.keyring.note_used(&app.store, &shutdown).await;
 }
 
-async fn forget_clients(app: App, shutdown: Shutdown) {
-    if let Some(limiter) = &app.limiter {
-        limiter.sweep(&shutdown).await;
-    }
+async fn share_quotas(app: App, shutdown: Shutdown) {
+    rate::shared::run(&app.limiter, &app.settings, &app.store, &shutdown).await;
 }
 
 /// The stack, from the outside in. Around what is listed here lie `headers::secure`, so that no answer lacks its headers, and

@@ -34,7 +34,9 @@ fn spawn(database: &Database, arguments: &[&str]) -> Process {
 
 /// A gateway that wants keys, ready.
 async fn gateway(database: &Database) -> (Process, Api) {
-    let mut process = spawn(database, &["--listen", "127.0.0.1:0", "--require-keys"]);
+    // Tests present wrong keys all the time.
+    let arguments = ["--listen", "127.0.0.1:0", "--require-keys", "--rate-limit-wrong-keys", "0"];
+    let mut process = spawn(database, &arguments);
     let address = process.logged("gateway").await["address"].as_str().unwrap().to_owned();
     let api = Api::new(&format!("http://{address}"));
     until("ready", async || api.readyz().await.filter(|status| *status == 200)).await;

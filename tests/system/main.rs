@@ -14,6 +14,7 @@ mod faults;
 mod foreign;
 mod keys;
 mod outcomes;
+mod quotas;
 mod restarts;
 mod support;
 mod up;

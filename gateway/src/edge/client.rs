@@ -7,8 +7,8 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::HeaderMap;
 use ipnet::IpNet;
-use taskmaster_openapi::Problem;
 use taskmaster_openapi::key::{Scope, Scopes};
+use taskmaster_openapi::{Code, Problem};
 use taskmaster_service::auth;
 use taskmaster_store::keys::{KeyId, KeyToken};
 
@@ -38,11 +38,22 @@ impl Principal {
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     pub principal: Principal,
+    /// The request carries a wrong key.
+    pub is_guess: bool,
     /// What is allowed, or why nothing is.
     pub allowed: Result<Scopes, Problem>,
 }
 
 impl Client {
+    /// One without a key.
+    fn at(address: IpAddr, allowed: Result<Scopes, Problem>) -> Self {
+        Self { principal: Principal::Address(address), is_guess: false, allowed }
+    }
+
+    fn with_key(principal: Principal, scopes: Scopes) -> Self {
+        Self { principal, is_guess: false, allowed: Ok(scopes) }
+    }
+
     pub(crate) fn may(&self, scope: Scope) -> bool {
         self.allowed.as_ref().is_ok_and(|scopes| scopes.allow(scope))
     }
@@ -55,9 +66,9 @@ pub(crate) async fn identify(State(app): State<App>, mut request: Request, next:
         Some(token) => by_key(&app, token, address).await,
         None if app.settings.keys_required => {
             let detail = "This gateway wants an API key: `Authorization: Bearer <key>`.";
-            Client { principal: Principal::Address(address), allowed: Err(auth::unauthorized(detail)) }
+            Client::at(address, Err(auth::unauthorized(detail)))
         }
-        None => Client { principal: Principal::Address(address), allowed: Ok(Scopes::ALL) },
+        None => Client::at(address, Ok(Scopes::ALL)),
     };
     request.extensions_mut().insert(client);
     next.run(request).await
@@ -65,25 +76,28 @@ pub(crate) async fn identify(State(app): State<App>, mut request: Request, next:
 
 /// As [`identify`], for the coordinator's contract: what a request carries is a worker's token, which the coordinator checks.
 pub(crate) async fn locate(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let principal = Principal::Address(address_of(&app, &request));
-    request.extensions_mut().insert(Client { principal, allowed: Ok(Scopes::default()) });
+    let client = Client::at(address_of(&app, &request), Ok(Scopes::default()));
+    request.extensions_mut().insert(client);
     next.run(request).await
 }
 
 /// A key that is presented is checked, whether one is wanted or not: who presents a wrong one must not think that it is right.
 async fn by_key(app: &App, token: &str, address: IpAddr) -> Client {
     if let Some(place) = key::find(token, &app.settings.api_keys) {
-        return Client { principal: Principal::ConfiguredKey(place), allowed: Ok(Scopes::ALL) };
+        return Client::with_key(Principal::ConfiguredKey(place), Scopes::ALL);
     }
-    let (id, allowed) = match KeyToken::parse(token) {
-        Some(token) => (Some(token.id), app.keyring.check(&token).await),
-        None => (None, Err(auth::unauthorized("This API key is not known here."))),
+    let checked = match KeyToken::parse(token) {
+        // Whoever guesses too much is not looked up any more; who comes from the same address with a key that is known here, is.
+        Some(token) => {
+            let may_ask = !app.limiter.has_guessed_enough(address);
+            app.keyring.check(&token, may_ask).await.map(|scopes| (Principal::Key(token.id), scopes))
+        }
+        None => Err(auth::unauthorized("This API key is not known here.")),
     };
-    let principal = match (id, &allowed) {
-        (Some(id), Ok(_)) => Principal::Key(id),
-        _ => Principal::Address(address),
-    };
-    Client { principal, allowed }
+    match checked {
+        Ok((principal, scopes)) => Client::with_key(principal, scopes),
+        Err(problem) => Client { is_guess: problem.code == Code::Unauthorized, ..Client::at(address, Err(problem)) },
+    }
 }
 
 fn address_of(app: &App, request: &Request) -> IpAddr {

@@ -58,14 +58,16 @@ impl Keyring {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a token allows.
+    /// What a token allows. Unless the database may be asked, only tokens that are remembered are right.
     ///
     /// # Errors
     /// `unauthorized`; `database_unavailable` when nobody can tell.
-    pub(crate) async fn check(&self, token: &KeyToken) -> Result<Scopes, Problem> {
+    pub(crate) async fn check(&self, token: &KeyToken, may_ask: bool) -> Result<Scopes, Problem> {
         let secret = token.hash();
         let remembered = match self.memory().recall(token.id, &secret, Instant::now()) {
             Recalled::Settled(verdict) => return verdict.map_err(refused),
+            Recalled::Strange if !may_ask => return Err(refused(Refusal::Unknown)),
+            Recalled::Strange => None,
             Recalled::Doubtful(remembered) => remembered,
         };
         let asked_at = Instant::now();
@@ -181,8 +183,10 @@ struct Known {
 #[derive(Debug, PartialEq)]
 enum Recalled {
     Settled(Result<Scopes, Refusal>),
-    /// To be asked for; what to believe when that fails.
+    /// To be asked for again; what to believe when that fails.
     Doubtful(Option<Scopes>),
+    /// Nothing that is remembered fits.
+    Strange,
 }
 
 impl Known {
@@ -196,12 +200,12 @@ impl Memory {
         let Some(known) = self.known.get_mut(&id) else {
             return match self.unknown.get(&id).is_some_and(|until| now < *until) {
                 true => Recalled::Settled(Err(Refusal::Unknown)),
-                false => Recalled::Doubtful(None),
+                false => Recalled::Strange,
             };
         };
         let age = known.age(now);
         match known.key.check(secret, age) {
-            Err(Refusal::Unknown) => Recalled::Doubtful(None),
+            Err(Refusal::Unknown) => Recalled::Strange,
             verdict if now < known.ask_again_at => {
                 known.used |= verdict.is_ok();
                 Recalled::Settled(verdict)

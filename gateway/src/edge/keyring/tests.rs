@@ -14,7 +14,7 @@ fn a_key_is_taken_for_granted_while_fresh_and_believed_for_a_minute_while_nobody
     let (token, now) = (token(), Instant::now());
     let (secret, scopes) = (token.hash(), Scopes::from_iter([Scope::TasksRead]));
     let mut memory = Memory::default();
-    assert_eq!(memory.recall(token.id, &secret, now), Recalled::Doubtful(None));
+    assert_eq!(memory.recall(token.id, &secret, now), Recalled::Strange);
     memory.learn(&stored(&token), now);
     for (seconds, expected) in [
         (0.0, Recalled::Settled(Ok(scopes))),
@@ -41,7 +41,7 @@ fn a_secret_that_does_not_fit_is_always_asked_for() {
     let new = KeyToken::random(old.id);
     let mut memory = Memory::default();
     memory.learn(&stored(&old), now);
-    assert_eq!(memory.recall(new.id, &new.hash(), now), Recalled::Doubtful(None));
+    assert_eq!(memory.recall(new.id, &new.hash(), now), Recalled::Strange);
     memory.learn(&stored(&new), now);
     assert!(matches!(memory.recall(new.id, &new.hash(), now), Recalled::Settled(Ok(_))));
     // An answer that was overtaken changes nothing.
@@ -57,7 +57,7 @@ fn ids_that_are_nobodys_are_remembered_within_bounds_and_drive_no_key_out() {
     let nobody = token();
     memory.learn_nobody(nobody.id, now);
     assert_eq!(memory.recall(nobody.id, &nobody.hash(), now), Recalled::Settled(Err(Refusal::Unknown)));
-    assert_eq!(memory.recall(nobody.id, &nobody.hash(), now + FRESH), Recalled::Doubtful(None));
+    assert_eq!(memory.recall(nobody.id, &nobody.hash(), now + FRESH), Recalled::Strange);
     for _ in 0..2 * UNKNOWN_MAX {
         memory.learn_nobody(KeyId::random(), now);
     }
