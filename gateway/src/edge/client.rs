@@ -89,7 +89,7 @@ async fn by_key(app: &App, token: &str, address: IpAddr) -> Client {
     let checked = match KeyToken::parse(token) {
         // Whoever guesses too much is not looked up any more; who comes from the same address with a key that is known here, is.
         Some(token) => {
-            let may_ask = !app.limiter.has_guessed_enough(address);
+            let may_ask = || !app.limiter.has_guessed_enough(address);
             app.keyring.check(&token, may_ask).await.map(|scopes| (Principal::Key(token.id), scopes))
         }
         None => Err(auth::unauthorized("This API key is not known here.")),

@@ -62,11 +62,11 @@ impl Keyring {
     ///
     /// # Errors
     /// `unauthorized`; `database_unavailable` when nobody can tell.
-    pub(crate) async fn check(&self, token: &KeyToken, may_ask: bool) -> Result<Scopes, Problem> {
+    pub(crate) async fn check(&self, token: &KeyToken, may_ask: impl FnOnce() -> bool) -> Result<Scopes, Problem> {
         let secret = token.hash();
         let remembered = match self.memory().recall(token.id, &secret, Instant::now()) {
             Recalled::Settled(verdict) => return verdict.map_err(refused),
-            Recalled::Strange if !may_ask => return Err(refused(Refusal::Unknown)),
+            Recalled::Strange if !may_ask() => return Err(refused(Refusal::Unknown)),
             Recalled::Strange => None,
             Recalled::Doubtful(remembered) => remembered,
         };

@@ -82,10 +82,13 @@ impl Buckets {
         u64::try_from(now.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX / 4)
     }
 
+    fn shard(&self, client: Principal) -> MutexGuard<'_, Shard> {
+        locked(&self.shards[self.hasher.hash_one(client) as usize % SHARDS])
+    }
+
     /// Does something with a client's bucket.
     fn with<T>(&self, client: Principal, at: u64, act: impl FnOnce(&mut Bucket) -> T) -> T {
-        let place = self.hasher.hash_one(client) as usize % SHARDS;
-        let mut shard = locked(&self.shards[place]);
+        let mut shard = self.shard(client);
         if let Some(bucket) = shard.buckets.get_mut(&client) {
             return act(bucket);
         }
@@ -130,10 +133,11 @@ impl Buckets {
         Verdict { remaining, ..verdict }
     }
 
-    /// Whether a client has nothing left.
+    /// Whether a client that has a bucket of its own has nothing left in it.
     pub(super) fn is_empty(&self, client: Principal, now: Instant) -> bool {
         let at = self.nanos(now);
-        self.with(client, at, |bucket| bucket.full_at.max(at) + self.period - at > self.whole())
+        let lacks = |bucket: &Bucket| bucket.full_at.max(at) + self.period - at > self.whole();
+        self.shard(client).buckets.get(&client).is_some_and(lacks)
     }
 
     /// Counts what another gateway has admitted. What is not in the bucket any more is owed, up to a whole quota: otherwise each of
