@@ -237,7 +237,7 @@ async fn a_key_that_expires_works_until_then() {
         token(&database, "admin");
         gateway(&database).await
     };
-    let create = ["create", "--name", "short", "--scopes", "tasks:read", "--expires-in-seconds", "4", "--json"];
+    let create = ["create", "--name", "short", "--scopes", "tasks:read", "--expires-in-seconds", "6", "--json"];
     let issued: IssuedKey = serde_json::from_str(&command(&database, &create)).unwrap();
     assert_eq!(status(&api, &issued.token).await, 200);
     let expired = async || {

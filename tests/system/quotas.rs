@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
+use serde_json::json;
 
-use crate::support::{Api, System};
+use crate::support::{Api, Reply, System};
 
 const LIMIT: u32 = 300;
 /// Requests of the client, half of them to each gateway.
@@ -52,4 +53,29 @@ async fn a_client_of_two_gateways_has_one_quota_and_what_it_is_admitted_for_with
     );
     assert!(admitted >= LIMIT, "{admitted}");
     assert!(over <= asked_per_second * TOLD_WITHIN_SECONDS, "{admitted} of {REQUESTS} in {seconds} s");
+}
+
+/// What is left of the quota of reads.
+fn left(reply: &Reply) -> u32 {
+    let left =
+        reply.header("ratelimit").and_then(|value| value.strip_prefix("\"reads\";r=")).expect("a quota of reads");
+    left.split(';').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_that_the_client_has_already_costs_nothing() {
+    // One comes back in twelve seconds: what is left does not rise by itself meanwhile.
+    let system = System::builder().coordinators(0).workers(0).gateway_args(&["--rate-limit-reads", "5"]).start().await;
+    let task = system.api.create(json!({"command": "true", "delay_seconds": 3600})).await;
+    let path = format!("/v1/tasks/{}", task.id);
+    // Readiness was asked for before, and the list of workers.
+    let first = system.api.fetch(&path).await;
+    let tag = first.header("etag").unwrap().to_owned();
+    for _ in 0..20 {
+        let again = system.api.send(Method::GET, &path, None, &[("if-none-match", &tag)]).await;
+        assert_eq!((again.status.as_u16(), left(&again) >= left(&first)), (304, true), "{again:?}");
+    }
+    while system.api.fetch(&path).await.status == 200 {}
+    let refused = system.api.send(Method::GET, &path, None, &[("if-none-match", &tag)]).await;
+    assert_eq!(refused.status.as_u16(), 429, "whoever has nothing left is not looked at");
 }
