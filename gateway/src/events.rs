@@ -4,7 +4,6 @@
 //! anything it sees by the numbers, at any time, and then replays again.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -20,12 +19,11 @@ use taskmaster_openapi::{Code, Problem};
 use taskmaster_service::extract::Query;
 use taskmaster_store::keys::KeyId;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::Instant;
 
 use crate::app::App;
 use crate::edge::client::{Client, Principal};
-use crate::feed::{Batch, Filter, PAGE_EVENTS, RETRY_HINT, truncated_frame};
+use crate::feed::{Batch, Filter, PAGE_EVENTS, RETRY_HINT, Subscription, truncated_frame};
 use crate::validate;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -109,7 +107,7 @@ struct Follower {
     filter: Filter,
     /// The last event that was looked at for this client.
     cursor: i64,
-    live: Option<broadcast::Receiver<Arc<Batch>>>,
+    live: Option<Subscription>,
     /// The log is to be read: at the beginning, and when something was missed.
     replaying: bool,
     /// What goes out before anything else, the last one first.
@@ -205,7 +203,7 @@ impl Follower {
         if page.events.len() < PAGE_EVENTS as usize {
             // The page after the subscription is the one that leaves nothing out.
             self.replaying = self.live.is_none();
-            self.live.get_or_insert_with(|| self.app.feed.subscribe());
+            self.live.get_or_insert_with(|| self.app.feed.subscribe(self.filter.clone()));
         }
         let batch = Batch::new(self.cursor, page.events);
         let text = batch.text_for(self.cursor, &self.filter);
@@ -222,12 +220,9 @@ impl Follower {
             self.replaying = true;
             return Some(Bytes::new());
         };
-        let batch = match live.recv().await {
-            Ok(batch) => batch,
-            // The client does not keep up: it is cut off, and resumes from its last event.
-            Err(RecvError::Lagged(_) | RecvError::Closed) => return None,
-        };
-        if batch.after > self.cursor {
+        // A client that does not keep up is cut off, and resumes from its last event.
+        let batch = live.next().await?;
+        if batch.is_for_all() && batch.after > self.cursor {
             self.replaying = true;
             return Some(Bytes::new());
         }

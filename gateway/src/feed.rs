@@ -1,10 +1,11 @@
 //! One reader of the event log for all clients of this process.
 //!
-//! It reads while somebody follows: subscribers, who get every batch of events as it is read, and waiters, who are told that one
-//! task has ended. A batch says after which event it comes, so that a subscriber sees by itself when it has missed something
-//! (the reader was idle, or the database away) and fetches that from the log.
+//! It reads while somebody follows: subscribers, who get the batches of events that have something for them, and waiters, who are told
+//! that one task has ended. Where the reader begins or leaves something out (it was idle, or the log was trimmed meanwhile) it says so to
+//! all, and whoever has not come so far fetches the rest from the log.
 
 mod frames;
+mod ring;
 mod waiters;
 
 use std::future::Future;
@@ -16,12 +17,14 @@ use taskmaster_openapi::event::EventType;
 use taskmaster_service::Shutdown;
 use taskmaster_store::wakeup::{Channel, Listener};
 use taskmaster_store::{EventPage, Store, StoreError};
-use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 pub use frames::{Batch, Filter};
 pub(crate) use frames::{RETRY_HINT, truncated_frame};
+use ring::Ring;
+pub(crate) use ring::Subscription;
 pub(crate) use waiters::Waiter;
 use waiters::Waiters;
 
@@ -31,8 +34,10 @@ const LAG_BATCHES_MAX: usize = 256;
 const BATCH_EVENTS_MAX: usize = 500;
 /// Followers that read the log at once, so that many who come back together leave connections to others.
 const REPLAYS_MAX: usize = 4;
-/// Events read at once; some more when a batch of the log is larger.
+/// Events read at once by a follower; some more when a batch of the log is larger.
 pub(crate) const PAGE_EVENTS: i64 = 500;
+/// Events read at once by the reader for all.
+const LIVE_PAGE_EVENTS: i64 = 5_000;
 /// The safety net below the notifications.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Reads come no closer together than this, so that under load they fetch more and cost less.
@@ -51,7 +56,7 @@ pub(crate) struct Feed(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     store: Store,
-    live: broadcast::Sender<Arc<Batch>>,
+    ring: Ring,
     waiters: Arc<Waiters>,
     demand: Notify,
     replays: Semaphore,
@@ -59,9 +64,8 @@ struct Shared {
 
 impl Feed {
     pub(crate) fn new(store: Store) -> Self {
-        let (live, _) = broadcast::channel(LAG_BATCHES_MAX);
-        let replays = Semaphore::new(REPLAYS_MAX);
-        Self(Arc::new(Shared { store, live, waiters: Arc::default(), demand: Notify::new(), replays }))
+        let (ring, replays) = (Ring::new(LAG_BATCHES_MAX), Semaphore::new(REPLAYS_MAX));
+        Self(Arc::new(Shared { store, ring, waiters: Arc::default(), demand: Notify::new(), replays }))
     }
 
     /// A page of the log: the events after a number, about [`PAGE_EVENTS`] of them.
@@ -74,11 +78,11 @@ impl Feed {
         answered(self.0.store.events_after(after, PAGE_EVENTS)).await
     }
 
-    /// Every batch from now on. A receiver that lags behind by more than the buffer is told so by its next `recv`.
-    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
-        let receiver = self.0.live.subscribe();
+    /// Follows what passes the filter from now on.
+    pub(crate) fn subscribe(&self, filter: Filter) -> Subscription {
+        let subscription = self.0.ring.subscribe(filter);
         self.0.demand.notify_one();
-        receiver
+        subscription
     }
 
     /// Waits for one task's end; `None` when too many wait already.
@@ -89,7 +93,7 @@ impl Feed {
     }
 
     fn is_wanted(&self) -> bool {
-        self.0.live.receiver_count() > 0 || self.0.waiters.is_any()
+        self.0.ring.is_followed() || self.0.waiters.is_any()
     }
 
     /// Reads the log while somebody follows, until the stop is requested.
@@ -126,7 +130,7 @@ impl Feed {
     fn publish_page(&self, cursor: i64, page: EventPage) -> i64 {
         let truncated = page.begins_after > cursor;
         let mut after = page.begins_after;
-        if truncated && page.events.is_empty() {
+        if truncated {
             self.publish(Batch::new(after, Vec::new()));
         }
         for events in page.events.chunks(BATCH_EVENTS_MAX) {
@@ -145,8 +149,7 @@ impl Feed {
             matches!(event.event_type, EventType::TaskCompleted | EventType::TaskFailed | EventType::TaskCancelled)
         });
         self.0.waiters.wake(ends.filter_map(|event| event.task_id));
-        // Fails when there is no subscriber, which is fine.
-        let _ = self.0.live.send(Arc::new(batch));
+        self.0.ring.publish(batch);
     }
 }
 
@@ -185,9 +188,9 @@ impl<'a> Reader<'a> {
     async fn page(&mut self, after: i64) -> EventPage {
         loop {
             self.read_at = Instant::now();
-            match answered(self.store.events_after(after, PAGE_EVENTS)).await {
+            match answered(self.store.events_after(after, LIVE_PAGE_EVENTS)).await {
                 Ok(page) => {
-                    self.full = page.events.len() >= PAGE_EVENTS as usize;
+                    self.full = page.events.len() >= LIVE_PAGE_EVENTS as usize;
                     self.failing = false;
                     return page;
                 }

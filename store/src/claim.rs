@@ -4,8 +4,8 @@
 //! a low-water mark upwards, so that its cost does not grow with what was claimed before, nor with what is not due yet.
 
 use chrono::{DateTime, Utc};
-use sqlx::types::Json;
 use sqlx::Row;
+use sqlx::types::Json;
 use taskmaster_openapi::task::Work;
 use uuid::Uuid;
 

@@ -1,6 +1,6 @@
 //! Events as server-sent events: each is written once, whoever gets it.
 
-use std::ops::Range;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use taskmaster_openapi::event::{Event, EventType};
@@ -14,21 +14,21 @@ pub(crate) const RETRY_HINT: Bytes = Bytes::from_static(b"retry: 1000\n\n");
 pub struct Batch {
     /// These events come right after this one.
     pub after: i64,
-    text: Bytes,
-    frames: Vec<(Event, Range<usize>)>,
+    frames: Vec<(Event, OnceLock<Bytes>)>,
+    /// All of them.
+    text: OnceLock<Bytes>,
 }
 
 impl Batch {
-    /// Writes the events. Without any, the batch only says how far the log has been read.
+    /// Without any events, the batch says that the log is followed from here on, whatever came before.
     pub fn new(after: i64, events: Vec<Event>) -> Self {
-        let mut text = Vec::new();
-        let mut frames = Vec::with_capacity(events.len());
-        for event in events {
-            let start = text.len();
-            write_frame(&mut text, &event);
-            frames.push((event, start..text.len()));
-        }
-        Self { after, text: text.into(), frames }
+        let frames = events.into_iter().map(|event| (event, OnceLock::new())).collect();
+        Self { after, frames, text: OnceLock::new() }
+    }
+
+    /// Whether everybody is to know of it, whatever they follow.
+    pub(crate) fn is_for_all(&self) -> bool {
+        self.frames.is_empty()
     }
 
     /// The number of the last event, or where there is none of the one before.
@@ -44,22 +44,24 @@ impl Batch {
     pub fn text_for(&self, cursor: i64, filter: &Filter) -> Bytes {
         let wanted = |event: &Event| event.id > cursor && filter.passes(event);
         if self.events().all(wanted) {
-            return self.text.clone();
+            return self.text.get_or_init(|| self.text_of(|_| true)).clone();
         }
+        self.text_of(wanted)
+    }
+
+    fn text_of(&self, wanted: impl Fn(&Event) -> bool) -> Bytes {
         let mut text = Vec::new();
-        for (_, range) in self.frames.iter().filter(|(event, _)| wanted(event)) {
-            text.extend_from_slice(&self.text[range.clone()]);
+        for (event, frame) in self.frames.iter().filter(|(event, _)| wanted(event)) {
+            text.extend_from_slice(frame.get_or_init(|| frame_of(event)));
         }
         text.into()
     }
 }
 
-fn write_frame(text: &mut Vec<u8>, event: &Event) {
+fn frame_of(event: &Event) -> Bytes {
     // Numbers, ids, names and a time can always be written; JSON has no line feed outside of strings, and none within.
     let data = serde_json::to_string(event).unwrap_or_default();
-    text.extend_from_slice(
-        format!("id: {}\nevent: {}\ndata: {data}\n\n", event.id, event.event_type.as_str()).as_bytes(),
-    );
+    format!("id: {}\nevent: {}\ndata: {data}\n\n", event.id, event.event_type.as_str()).into()
 }
 
 /// Tells a client that events after `after` are no longer kept; the next ones have numbers above `resumes_after`.
@@ -69,7 +71,7 @@ pub(crate) fn truncated_frame(after: i64, resumes_after: i64) -> Bytes {
 }
 
 /// Which events a client wants. All that is given must hold.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     pub types: Option<Vec<EventType>>,
     pub queue: Option<String>,
