@@ -153,10 +153,15 @@ impl Follower {
         }
         let (shutdown, keep_alive_at) = (self.app.shutdown.clone(), self.sent_at + KEEP_ALIVE_INTERVAL);
         let frame = loop {
-            if Instant::now() >= self.check_key_at && !self.is_still_allowed().await {
-                return None;
+            if let Some(key) = self.key
+                && Instant::now() >= self.check_key_at
+            {
+                if !self.app.keyring.still_allows(key, Scope::TasksRead).await {
+                    return None;
+                }
+                self.check_key_at = Instant::now() + KEY_CHECK_INTERVAL;
             }
-            let check_key_at = self.check_key_at;
+            let (has_key, check_key_at) = (self.key.is_some(), self.check_key_at);
             tokio::select! {
                 biased;
                 () = shutdown.requested() => {
@@ -165,21 +170,11 @@ impl Follower {
                 }
                 frame = self.advance() => break frame,
                 () = tokio::time::sleep_until(keep_alive_at) => break Some(KEEP_ALIVE),
-                () = tokio::time::sleep_until(check_key_at) => {}
+                () = tokio::time::sleep_until(check_key_at), if has_key => {}
             }
         };
         self.sent_at = Instant::now();
         frame
-    }
-
-    /// Whether the key that opened the stream, if one did, still allows it.
-    async fn is_still_allowed(&mut self) -> bool {
-        let allowed = match self.key {
-            Some(key) => self.app.keyring.still_allows(key, Scope::TasksRead).await,
-            None => true,
-        };
-        self.check_key_at = Instant::now() + KEY_CHECK_INTERVAL;
-        allowed
     }
 
     /// The next events that pass the filter. Cancel-safe: the cursor moves only with what is returned or passed over.
