@@ -50,6 +50,24 @@ CREATE TABLE public._sqlx_migrations (
     execution_time bigint NOT NULL
 );
 
+CREATE TABLE public.api_keys (
+    id text NOT NULL,
+    name text NOT NULL,
+    secret_hash bytea NOT NULL,
+    previous_secret_hash bytea,
+    previous_secret_expires_at timestamp with time zone,
+    scopes text[] NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone,
+    revoked_at timestamp with time zone,
+    last_used_at timestamp with time zone,
+    CONSTRAINT api_keys_id_check CHECK ((id ~ '^[0-9A-Za-z]{12}$'::text)),
+    CONSTRAINT api_keys_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 100))),
+    CONSTRAINT api_keys_previous_secret_hash_check CHECK ((octet_length(previous_secret_hash) = 32)),
+    CONSTRAINT api_keys_scopes_check CHECK ((cardinality(scopes) > 0)),
+    CONSTRAINT api_keys_secret_hash_check CHECK ((octet_length(secret_hash) = 32))
+);
+
 CREATE TABLE public.attempts (
     task_id uuid NOT NULL,
     claim bigint NOT NULL,
@@ -72,6 +90,7 @@ CREATE TABLE public.claims (
     task_ids uuid[] NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
+ALTER TABLE ONLY public.claims ALTER COLUMN task_ids SET STATISTICS 0;
 
 ALTER TABLE public.claims ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME public.claims_id_seq
@@ -110,6 +129,10 @@ CREATE TABLE public.event_inbox (
     CONSTRAINT event_inbox_n_check CHECK ((n > 0))
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
+ALTER TABLE ONLY public.event_inbox ALTER COLUMN task_ids SET STATISTICS 0;
+ALTER TABLE ONLY public.event_inbox ALTER COLUMN lanes SET STATISTICS 0;
+ALTER TABLE ONLY public.event_inbox ALTER COLUMN attempts SET STATISTICS 0;
+ALTER TABLE ONLY public.event_inbox ALTER COLUMN workers SET STATISTICS 0;
 
 ALTER TABLE public.event_inbox ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME public.event_inbox_id_seq
@@ -130,6 +153,10 @@ CREATE TABLE public.events (
     attempts smallint[] NOT NULL,
     workers text[] NOT NULL
 );
+ALTER TABLE ONLY public.events ALTER COLUMN task_ids SET STATISTICS 0;
+ALTER TABLE ONLY public.events ALTER COLUMN lanes SET STATISTICS 0;
+ALTER TABLE ONLY public.events ALTER COLUMN attempts SET STATISTICS 0;
+ALTER TABLE ONLY public.events ALTER COLUMN workers SET STATISTICS 0;
 
 CREATE TABLE public.idempotency_keys (
     principal text NOT NULL,
@@ -156,6 +183,14 @@ ALTER TABLE public.lanes ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE UNLOGGED TABLE public.quota_use (
+    gateway_id uuid NOT NULL,
+    clients text[] NOT NULL,
+    admitted bigint[] NOT NULL,
+    told_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200');
 
 CREATE TABLE public.task_counts (
     lane integer NOT NULL,
@@ -253,6 +288,9 @@ WITH (fillfactor='50');
 ALTER TABLE ONLY public._sqlx_migrations
     ADD CONSTRAINT _sqlx_migrations_pkey PRIMARY KEY (version);
 
+ALTER TABLE ONLY public.api_keys
+    ADD CONSTRAINT api_keys_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.attempts
     ADD CONSTRAINT attempts_pkey PRIMARY KEY (task_id, claim, ended_at);
 
@@ -280,6 +318,9 @@ ALTER TABLE ONLY public.lanes
 ALTER TABLE ONLY public.lanes
     ADD CONSTRAINT lanes_queue_kind_key UNIQUE (queue, kind);
 
+ALTER TABLE ONLY public.quota_use
+    ADD CONSTRAINT quota_use_pkey PRIMARY KEY (gateway_id);
+
 ALTER TABLE ONLY public.task_counts
     ADD CONSTRAINT task_counts_pkey PRIMARY KEY (lane, status);
 
@@ -294,6 +335,8 @@ ALTER TABLE ONLY public.tasks
 
 ALTER TABLE ONLY public.workers
     ADD CONSTRAINT workers_pkey PRIMARY KEY (id);
+
+CREATE INDEX api_keys_newest ON public.api_keys USING btree (created_at, id);
 
 CREATE INDEX events_at ON public.events USING btree (at);
 

@@ -8,7 +8,7 @@ use taskmaster_service::Secret;
 use taskmaster_service::logging::LogArgs;
 use taskmaster_store::{DatabaseArgs, Store};
 
-use crate::{bench, documents, health, up};
+use crate::{bench, documents, health, keys, up};
 
 /// A distributed task scheduler over plain HTTP: commands and HTTP requests, now, later or after a delay, kept in PostgreSQL, run
 /// by workers, each recorded with exactly one outcome.
@@ -39,6 +39,8 @@ pub enum Command {
     Worker(Box<taskmaster_worker::Config>),
     /// Bring the database's schema up to date, then end
     Migrate(StoreArgs),
+    /// Make, list, rotate and revoke API keys
+    Keys(keys::KeysArgs),
     /// Print an OpenAPI document, or write all that is generated from the contracts
     Openapi(documents::OpenapiArgs),
     /// Measure: create tasks through the public API, wait until all are recorded, print rates and percentiles

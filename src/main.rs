@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use taskmaster::cli::{Cli, Command};
-use taskmaster::{bench, documents, health, parts, up};
+use taskmaster::{bench, documents, health, keys, parts, up};
 use taskmaster_service::{Shutdown, logging};
 
 fn main() -> ExitCode {
@@ -32,6 +32,7 @@ async fn run(command: Command) -> Result<(), String> {
         Command::Coordinator(args) => parts::coordinator(args, shutdown).await,
         Command::Worker(args) => parts::worker(args, shutdown).await,
         Command::Migrate(args) => parts::migrate(args).await,
+        Command::Keys(args) => keys::run(args).await,
         Command::Openapi(args) => documents::run(&args),
         Command::Bench(args) => bench::run(args, shutdown).await,
         Command::Health(args) => health::run(&args).await,

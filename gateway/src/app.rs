@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use crate::config::Settings;
 use crate::create::Creator;
 use crate::edge::bodies::BodyBudget;
+use crate::edge::keyring::Keyring;
 use crate::edge::rate::Limiter;
 use crate::feed::Feed;
 use crate::forward::Forwarder;
@@ -41,10 +42,11 @@ pub(crate) struct Shared {
     pub settings: Settings,
     pub store: Store,
     pub creator: Creator,
+    pub keyring: Keyring,
     pub feed: Feed,
     pub forwarder: Forwarder,
     pub scaler: Option<Arc<dyn Scaler>>,
-    pub limiter: Option<Limiter>,
+    pub limiter: Limiter,
     pub admissions: Arc<Semaphore>,
     pub batch_bodies: BodyBudget,
     pub sse_clients: Arc<Semaphore>,
@@ -56,19 +58,21 @@ impl App {
         settings: Settings,
         store: Store,
         creator: Creator,
+        keyring: Keyring,
         forwarder: Forwarder,
         scaler: Option<Arc<dyn Scaler>>,
         shutdown: Shutdown,
     ) -> Self {
         Self(Arc::new(Shared {
             feed: Feed::new(store.clone()),
-            limiter: Limiter::new(settings.rate_limit_per_minute),
+            limiter: Limiter::new(settings.rate_limits),
             admissions: Arc::new(Semaphore::new(settings.concurrency_max)),
             batch_bodies: BodyBudget::new(BATCH_BODIES_BYTES_MAX),
             sse_clients: Arc::new(Semaphore::new(settings.sse_clients_max)),
             settings,
             store,
             creator,
+            keyring,
             forwarder,
             scaler,
             shutdown,

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::edge::client::Client;
+use crate::edge::scope;
 use crate::once::{self, Created};
 use crate::validate;
 
@@ -38,8 +39,9 @@ pub(crate) async fn create(
             tokio::task::spawn_blocking(move || parse(&body.bytes, keyed)).await.map_err(|_| Problem::internal())??
         }
     };
+    scope::require_for_commands(&client, &tasks, |i| format!("/tasks/{i}"))?;
     if let Some(key) = key
-        && let Created::Before(ids) = once::create(&app, client, key, digest, &tasks).await?
+        && let Created::Before(ids) = once::create(&app, &client, key, digest, &tasks).await?
     {
         return Ok(once::replayed(created(ids)));
     }

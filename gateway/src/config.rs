@@ -18,13 +18,18 @@ pub struct Config {
     /// Address to listen on
     #[arg(long, env = "TASKMASTER_GATEWAY_LISTEN", default_value = "127.0.0.1:8081", value_name = "ADDRESS")]
     pub listen: SocketAddr,
-    /// API keys, separated by commas: each request must then carry one of them (`Authorization: Bearer <key>`)
+    /// API keys that allow everything, separated by commas, besides those of `taskmaster keys`. Requests must then carry a key
+    /// (`Authorization: Bearer <key>`)
     #[arg(long, env = "TASKMASTER_API_KEYS", value_delimiter = ',', value_name = "KEYS", hide_env_values = true)]
     pub api_key: Vec<Secret>,
-    /// Serve without API keys even on an address that other machines can reach
+    /// Serve requests without API keys even on an address that other machines can reach
     #[arg(long, env = "TASKMASTER_ALLOW_ANONYMOUS", value_parser = clap::builder::FalseyValueParser::new(),
         action = clap::ArgAction::SetTrue)]
     pub allow_anonymous: bool,
+    /// Want API keys on a loopback address as well
+    #[arg(long, env = "TASKMASTER_REQUIRE_KEYS", value_parser = clap::builder::FalseyValueParser::new(),
+        action = clap::ArgAction::SetTrue)]
+    pub require_keys: bool,
     /// Names, besides those of this machine's loopback, under which a gateway without API keys may be called, separated by
     /// commas: `tasks.example.com`, `tasks.example.com:8443`, or an origin such as `https://tasks.example.com`
     #[arg(long, env = "TASKMASTER_ALLOWED_HOSTS", value_delimiter = ',', value_name = "HOSTS")]
@@ -32,9 +37,8 @@ pub struct Config {
     /// Networks of proxies whose `X-Forwarded-For` is believed, separated by commas: `10.0.0.0/8`
     #[arg(long, env = "TASKMASTER_TRUSTED_PROXIES", value_delimiter = ',', value_name = "NETWORKS")]
     pub trusted_proxies: Vec<String>,
-    /// Requests a minute that one client (API key, else address) may make; 0 is no limit
-    #[arg(long, env = "TASKMASTER_RATE_LIMIT", default_value_t = 600_000, value_name = "COUNT")]
-    pub rate_limit: u32,
+    #[command(flatten)]
+    pub rate_limits: RateLimits,
     /// Requests worked on at once; further ones are refused with 503
     #[arg(long, env = "TASKMASTER_CONCURRENCY_MAX", default_value_t = 2_048, value_name = "COUNT",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -60,15 +64,44 @@ pub struct Config {
     pub scale_hint: String,
 }
 
+/// Requests a minute that one client (API key, else address) may make; 0 is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+pub struct RateLimits {
+    /// Reading requests a minute that one client (API key, else address) may make; 0 is no limit
+    #[arg(long = "rate-limit-reads", env = "TASKMASTER_RATE_LIMIT_READS", default_value_t = RATE_LIMIT, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(0..=RATE_LIMIT_MAX))]
+    pub reads: u32,
+    /// As --rate-limit-reads, of writing requests
+    #[arg(long = "rate-limit-writes", env = "TASKMASTER_RATE_LIMIT_WRITES", default_value_t = RATE_LIMIT, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(0..=RATE_LIMIT_MAX))]
+    pub writes: u32,
+    /// Wrong API keys a minute that one address may present; 0 is no limit
+    #[arg(long = "rate-limit-wrong-keys", env = "TASKMASTER_RATE_LIMIT_WRONG_KEYS", default_value_t = WRONG_KEYS_LIMIT,
+        value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=RATE_LIMIT_MAX))]
+    pub wrong_keys: u32,
+}
+
+const RATE_LIMIT: u32 = 600_000;
+const WRONG_KEYS_LIMIT: u32 = 60;
+/// A request a microsecond.
+const RATE_LIMIT_MAX: i64 = 60_000_000;
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        Self { reads: RATE_LIMIT, writes: RATE_LIMIT, wrong_keys: WRONG_KEYS_LIMIT }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
             api_key: Vec::new(),
             allow_anonymous: false,
+            require_keys: false,
             allowed_host: Vec::new(),
             trusted_proxies: Vec::new(),
-            rate_limit: 600_000,
+            rate_limits: RateLimits::default(),
             concurrency_max: 2_048,
             request_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(20),
@@ -82,11 +115,6 @@ impl Default for Config {
 /// What is wrong with the settings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    #[error(
-        "the gateway would listen on {0}, which other machines can reach, without API keys: set TASKMASTER_API_KEYS \
-         (or say --allow-anonymous when something else keeps strangers out)"
-    )]
-    OpenToAll(SocketAddr),
     #[error("TASKMASTER_API_KEYS: a key must consist of visible ASCII characters")]
     ApiKey,
     #[error("--allowed-host: {0:?} is neither a host name nor an origin")]
@@ -99,9 +127,11 @@ pub enum ConfigError {
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub api_keys: Vec<Secret>,
+    /// Requests without an API key are refused.
+    pub keys_required: bool,
     pub allowed_hosts: Vec<AllowedHost>,
     pub trusted_proxies: Vec<IpNet>,
-    pub rate_limit_per_minute: u32,
+    pub rate_limits: RateLimits,
     pub concurrency_max: usize,
     pub request_timeout: Duration,
     pub drain_timeout: Duration,
@@ -125,22 +155,21 @@ impl Config {
     ///
     /// Blank entries of lists count as absent: an environment file may set a variable to nothing.
     pub(crate) fn check(&self, address: SocketAddr) -> Result<Settings, ConfigError> {
-        let settings = Settings {
-            api_keys: api_keys(&self.api_key)?,
+        let api_keys = api_keys(&self.api_key)?;
+        let open = self.allow_anonymous || address.ip().is_loopback();
+        Ok(Settings {
+            keys_required: self.require_keys || !open || !api_keys.is_empty(),
+            api_keys,
             allowed_hosts: parse_all(&self.allowed_host, AllowedHost::parse, ConfigError::AllowedHost)?,
             trusted_proxies: parse_all(&self.trusted_proxies, network, ConfigError::TrustedProxy)?,
-            rate_limit_per_minute: self.rate_limit,
+            rate_limits: self.rate_limits,
             concurrency_max: self.concurrency_max as usize,
             request_timeout: self.request_timeout,
             drain_timeout: self.drain_timeout,
             idempotency: self.idempotency,
             sse_clients_max: self.sse_clients_max as usize,
             scale_hint: self.scale_hint.clone(),
-        };
-        if settings.api_keys.is_empty() && !self.allow_anonymous && !address.ip().is_loopback() {
-            return Err(ConfigError::OpenToAll(address));
-        }
-        Ok(settings)
+        })
     }
 }
 
@@ -189,23 +218,27 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_without_keys_refuses_to_be_reachable_unless_told_so() {
-        let refused = parse(&[]).check(EVERYWHERE).unwrap_err();
-        assert_eq!(refused, ConfigError::OpenToAll(EVERYWHERE));
-        assert!(
-            refused.to_string().contains("TASKMASTER_API_KEYS") && !refused.to_string().contains('\n'),
-            "{refused}"
-        );
-        assert!(parse(&["--allow-anonymous"]).check(EVERYWHERE).is_ok());
-        assert!(parse(&["--api-key", "k1,k2"]).check(EVERYWHERE).is_ok_and(|s| s.api_keys.len() == 2));
-        assert!(parse(&[]).check(Config::default().listen).is_ok());
+    fn keys_are_wanted_unless_only_this_machine_can_ask_or_it_was_told_so() {
+        let loopback = Config::default().listen;
+        for (arguments, address, required) in [
+            (&[][..], EVERYWHERE, true),
+            (&[], loopback, false),
+            (&["--allow-anonymous"], EVERYWHERE, false),
+            (&["--require-keys"], loopback, true),
+            (&["--require-keys", "--allow-anonymous"], EVERYWHERE, true),
+            (&["--api-key", "k1,k2"], loopback, true),
+            (&["--api-key", "k1", "--allow-anonymous"], EVERYWHERE, true),
+        ] {
+            assert_eq!(parse(arguments).check(address).unwrap().keys_required, required, "{arguments:?} {address}");
+        }
     }
 
     #[test]
     fn blank_entries_count_as_absent_and_keys_of_blanks_do_not_open_the_gateway() {
         let blank = parse(&["--api-key", " , ", "--allowed-host", "", "--trusted-proxies", ""]);
-        assert_eq!(blank.check(EVERYWHERE).unwrap_err(), ConfigError::OpenToAll(EVERYWHERE));
+        assert!(blank.check(EVERYWHERE).unwrap().keys_required);
         let settings = blank.check(Config::default().listen).unwrap();
+        assert!(settings.api_keys.is_empty() && !settings.keys_required);
         assert!(settings.allowed_hosts.is_empty() && settings.trusted_proxies.is_empty());
     }
 

@@ -7,30 +7,36 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream;
 use http::{HeaderMap, HeaderName, header};
 use taskmaster_openapi::event::EventType;
 use taskmaster_openapi::gateway::{EventFilter, TaskFilter};
+use taskmaster_openapi::key::Scope;
 use taskmaster_openapi::{Code, Problem};
 use taskmaster_service::extract::Query;
+use taskmaster_store::keys::KeyId;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::app::App;
+use crate::edge::client::{Client, Principal};
 use crate::feed::{Batch, Filter, RETRY_HINT, Subscription, truncated_frame};
 use crate::validate;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// A comment goes out this often, so that neither side takes a silent stream for a dead one.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// How often the API key of a stream is looked at again.
+const KEY_CHECK_INTERVAL: Duration = Duration::from_secs(4);
 const KEEP_ALIVE: Bytes = Bytes::from_static(b":\n\n");
 
 /// Answers with a stream that ends when the client goes, lags behind, or the process stops.
 pub(crate) async fn stream(
     State(app): State<App>,
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
     Query(query): Query<EventFilter>,
 ) -> Result<Response, Problem> {
@@ -42,7 +48,7 @@ pub(crate) async fn stream(
     })?;
     // Before the answer's headers: what is committed after those has a higher number.
     let head = app.store.events_head().await?;
-    let follower = Follower::new(app, filter, after, head, place);
+    let follower = Follower::new(app, client.principal, filter, after, head, place);
     let frames = stream::unfold(follower, |mut follower| async move {
         let frame = follower.next().await?;
         Some((Ok::<Bytes, Infallible>(frame), follower))
@@ -95,6 +101,9 @@ fn shortened(text: &str) -> String {
 /// One client's way through the log.
 struct Follower {
     app: App,
+    /// The API key that opened the stream. It ends when that no longer allows it.
+    key: Option<KeyId>,
+    check_key_at: Instant,
     filter: Filter,
     /// The last event that was looked at for this client.
     cursor: i64,
@@ -111,7 +120,18 @@ struct Follower {
 }
 
 impl Follower {
-    fn new(app: App, filter: Filter, after: Option<i64>, head: i64, place: OwnedSemaphorePermit) -> Self {
+    fn new(
+        app: App,
+        principal: Principal,
+        filter: Filter,
+        after: Option<i64>,
+        head: i64,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        let key = match principal {
+            Principal::Key(id) => Some(id),
+            Principal::ConfiguredKey(_) | Principal::Address(_) => None,
+        };
         let mut ready = vec![RETRY_HINT];
         // A number from the future is one of another log: that of a database that has been replaced.
         if let Some(after) = after.filter(|after| *after > head) {
@@ -119,8 +139,10 @@ impl Follower {
         }
         let cursor = after.unwrap_or(head).min(head);
         ready.reverse();
-        let (sent_at, replay_until) = (Instant::now(), Some(head).filter(|head| *head > cursor));
-        Self { app, filter, cursor, live: None, replay_until, ready, sent_at, ended: false, _place: place }
+        let (sent_at, check_key_at) = (Instant::now(), Instant::now() + KEY_CHECK_INTERVAL);
+        let replay_until = Some(head).filter(|head| *head > cursor);
+        let (live, ended, _place) = (None, false, place);
+        Self { app, key, check_key_at, filter, cursor, live, replay_until, ready, sent_at, ended, _place }
     }
 
     /// What to send next; `None` ends the stream.
@@ -132,14 +154,26 @@ impl Follower {
             return Some(frame);
         }
         let (shutdown, keep_alive_at) = (self.app.shutdown.clone(), self.sent_at + KEEP_ALIVE_INTERVAL);
-        let frame = tokio::select! {
-            biased;
-            () = shutdown.requested() => {
-                self.ended = true;
-                Some(RETRY_HINT)
+        let frame = loop {
+            if let Some(key) = self.key
+                && Instant::now() >= self.check_key_at
+            {
+                if !self.app.keyring.still_allows(key, Scope::TasksRead).await {
+                    return None;
+                }
+                self.check_key_at = Instant::now() + KEY_CHECK_INTERVAL;
             }
-            frame = self.advance() => frame,
-            () = tokio::time::sleep_until(keep_alive_at) => Some(KEEP_ALIVE),
+            let (has_key, check_key_at) = (self.key.is_some(), self.check_key_at);
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => {
+                    self.ended = true;
+                    break Some(RETRY_HINT);
+                }
+                frame = self.advance() => break frame,
+                () = tokio::time::sleep_until(keep_alive_at) => break Some(KEEP_ALIVE),
+                () = tokio::time::sleep_until(check_key_at), if has_key => {}
+            }
         };
         self.sent_at = Instant::now();
         frame

@@ -209,6 +209,41 @@ mod tests {
     }
 
     #[test]
+    fn a_coordinator_hears_nothing_that_a_client_made_up() {
+        let mut request =
+            Request::builder().header("authorization", "Bearer t").header("content-type", "application/json");
+        for name in [
+            "connection",
+            "keep-alive",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+            "proxy-authorization",
+            "cookie",
+            "host",
+            "content-length",
+            "forwarded",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded-proto",
+            "x-real-ip",
+            "x-request-id",
+            "taskmaster-task-id",
+            "x-taskmaster-principal",
+        ] {
+            request = request.header(name, "made-up");
+        }
+        let mut request = request.body(Body::empty()).unwrap();
+        request.extensions_mut().insert(RequestId("ours".into()));
+        let mut headers: Vec<(String, String)> =
+            passed_on(&request).iter().map(|(n, v)| (n.to_string(), v.to_str().unwrap().to_owned())).collect();
+        headers.sort();
+        let expected = [("authorization", "Bearer t"), ("content-type", "application/json"), ("x-request-id", "ours")];
+        assert_eq!(headers, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
     fn coordinators_take_turns() {
         let turn = AtomicUsize::new(0);
         let firsts: Vec<String> =

@@ -44,7 +44,11 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>)
     })
 }
 
-fn page_size(asked: Option<i64>) -> Result<i64, Problem> {
+/// What a request asks for, within bounds.
+///
+/// # Errors
+/// `invalid_query`.
+pub(crate) fn page_size(asked: Option<i64>) -> Result<i64, Problem> {
     match asked.unwrap_or(limits::PAGE_SIZE_DEFAULT) {
         ..=0 => Err(Problem::field(Code::InvalidQuery, "page_size", "must be 1 or more")),
         size => Ok(size.min(limits::PAGE_SIZE_MAX)),

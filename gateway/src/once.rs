@@ -13,7 +13,7 @@ use taskmaster_store::{Once, OnceKey, TaskToCreate};
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::edge::client::Client;
+use crate::edge::client::{Client, Principal};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -71,14 +71,15 @@ pub(crate) fn digest(asked: &impl Serialize) -> Vec<u8> {
 /// `idempotency_mismatch`, `idempotency_in_flight`, and what the store refuses.
 pub(crate) async fn create(
     app: &App,
-    client: Client,
+    client: &Client,
     key: String,
     payload_hash: Vec<u8>,
     tasks: &[TaskToCreate],
 ) -> Result<Created, Problem> {
-    let principal = match client {
-        Client::ApiKey(place) => format!("key {}", app.settings.key_digest(place)),
-        Client::Address(_) => "anonymous".into(),
+    let principal = match client.principal {
+        Principal::Key(id) => format!("api_key {id}"),
+        Principal::ConfiguredKey(place) => format!("key {}", app.settings.key_digest(place)),
+        Principal::Address(_) => "anonymous".into(),
     };
     let key = OnceKey { principal, key, payload_hash, kept: app.settings.idempotency };
     match app.store.create_once(tasks, &key).await? {

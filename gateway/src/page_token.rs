@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use taskmaster_openapi::gateway::TaskFilter;
 use taskmaster_openapi::{Code, Problem};
+use taskmaster_store::keys::KeyId;
 use uuid::Uuid;
 
 /// Raised when tokens change their meaning, so that old ones are refused and not misread.
@@ -35,6 +36,23 @@ pub fn read(filter: &TaskFilter, token: &str) -> Result<Uuid, Problem> {
     Uuid::from_slice(&bytes[1..17]).map_err(|_| wrong("is not a token of this list; begin without one"))
 }
 
+/// The token of the page of API keys that begins after this one.
+pub(crate) fn write_key(after: KeyId) -> String {
+    URL_SAFE_NO_PAD.encode([&[VERSION], after.as_str().as_bytes()].concat())
+}
+
+/// The API key after which the page begins.
+///
+/// # Errors
+/// `invalid_page_token`.
+pub(crate) fn read_key(token: &str) -> Result<KeyId, Problem> {
+    let bytes = URL_SAFE_NO_PAD.decode(token).ok();
+    let id = bytes.as_deref().and_then(|bytes| bytes.strip_prefix(&[VERSION])).and_then(|id| str::from_utf8(id).ok());
+    let wrong =
+        || Problem::field(Code::InvalidPageToken, "page_token", "is not a token of this list; begin without one");
+    id.and_then(KeyId::parse).ok_or_else(wrong)
+}
+
 /// Tells filters apart; nothing secret.
 fn mark(filter: &TaskFilter) -> [u8; MARK_BYTES] {
     let text = serde_json::to_vec(filter).unwrap_or_default();
@@ -62,10 +80,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_token_of_the_list_of_keys_is_read_back_and_no_token_of_the_other_list() {
+        let id = KeyId::random();
+        assert_eq!(read_key(&write_key(id)), Ok(id));
+        assert!(read_key(&write(&filter(None), Uuid::now_v7())).is_err());
+        assert!(read(&filter(None), &write_key(id)).is_err());
+    }
+
     proptest! {
         #[test]
         fn nothing_else_is_a_token(text in "\\PC{0,60}") {
             prop_assert_eq!(read(&filter(None), &text).unwrap_err().code, Code::InvalidPageToken);
+            prop_assert_eq!(read_key(&text).unwrap_err().code, Code::InvalidPageToken);
         }
     }
 }

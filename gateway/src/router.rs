@@ -2,49 +2,88 @@
 
 use axum::Router;
 use axum::extract::Request;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, any, delete, get, post};
 use http::Method;
 use taskmaster_openapi::gateway::paths;
+use taskmaster_openapi::key::Scope;
 use taskmaster_openapi::{Code, Problem, coordinator};
 
 use crate::app::App;
-use crate::{batch, bulk, events, forward, list, stats, tasks, workers};
+use crate::edge::scope;
+use crate::{batch, bulk, events, forward, keys, list, stats, tasks, workers};
 
-/// A method, its path, and what handles it.
-pub(crate) type Operation = (Method, &'static str, MethodRouter<App>);
+/// Who may call an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Whoever has an API key with this scope, or needs none.
+    Key(Scope),
+    /// Workers, by tokens of their own, which the coordinator checks.
+    Worker,
+}
 
-/// The public API: what `openapi/v1/gateway.json` documents, health apart.
+/// A method, its path, who may call it, and what handles it.
+pub(crate) struct Operation {
+    #[cfg_attr(not(test), expect(dead_code, reason = "the handler has it; tests compare it with the documents"))]
+    pub method: Method,
+    pub path: &'static str,
+    pub access: Access,
+    handler: MethodRouter<App>,
+}
+
+const READ: Access = Access::Key(Scope::TasksRead);
+const WRITE: Access = Access::Key(Scope::TasksWrite);
+const WORKERS: Access = Access::Key(Scope::Workers);
+const ADMIN: Access = Access::Key(Scope::Admin);
+
+/// The public API: what `openapi/v1/gateway.json` documents, health apart. Tasks that run commands want `commands:run` besides: see
+/// `edge::scope`.
 pub(crate) fn public() -> Vec<Operation> {
     vec![
-        (Method::POST, paths::TASKS, post(tasks::create)),
-        (Method::GET, paths::TASKS, get(list::list)),
-        (Method::POST, paths::TASKS_BATCH, post(batch::create)),
-        (Method::POST, paths::TASKS_CANCEL, post(bulk::cancel)),
-        (Method::POST, paths::TASKS_RETRY, post(bulk::retry)),
-        (Method::GET, paths::TASK, get(tasks::get)),
-        (Method::GET, paths::TASK_ATTEMPTS, get(tasks::attempts)),
-        (Method::POST, paths::TASK_CANCEL, post(tasks::cancel)),
-        (Method::POST, paths::TASK_RETRY, post(tasks::retry)),
-        (Method::GET, paths::EVENTS, get(events::stream)),
-        (Method::GET, paths::STATS, get(stats::get)),
-        (Method::GET, paths::WORKERS, get(workers::list)),
-        (Method::POST, paths::WORKERS_SCALE, post(workers::scale)),
-        (Method::POST, paths::WORKER_DRAIN, post(workers::drain)),
+        op(Method::POST, paths::TASKS, WRITE, post(tasks::create)),
+        op(Method::GET, paths::TASKS, READ, get(list::list)),
+        op(Method::POST, paths::TASKS_BATCH, WRITE, post(batch::create)),
+        op(Method::POST, paths::TASKS_CANCEL, WRITE, post(bulk::cancel)),
+        op(Method::POST, paths::TASKS_RETRY, WRITE, post(bulk::retry)),
+        op(Method::GET, paths::TASK, READ, get(tasks::get)),
+        op(Method::GET, paths::TASK_ATTEMPTS, READ, get(tasks::attempts)),
+        op(Method::POST, paths::TASK_CANCEL, WRITE, post(tasks::cancel)),
+        op(Method::POST, paths::TASK_RETRY, WRITE, post(tasks::retry)),
+        op(Method::GET, paths::EVENTS, READ, get(events::stream)),
+        op(Method::GET, paths::STATS, READ, get(stats::get)),
+        op(Method::GET, paths::WORKERS, WORKERS, get(workers::list)),
+        op(Method::POST, paths::WORKERS_SCALE, WORKERS, post(workers::scale)),
+        op(Method::POST, paths::WORKER_DRAIN, WORKERS, post(workers::drain)),
+        op(Method::POST, paths::KEYS, ADMIN, post(keys::create)),
+        op(Method::GET, paths::KEYS, ADMIN, get(keys::list)),
+        op(Method::GET, paths::KEY, ADMIN, get(keys::get)),
+        op(Method::DELETE, paths::KEY, ADMIN, delete(keys::revoke)),
+        op(Method::POST, paths::KEY_ROTATE, ADMIN, post(keys::rotate)),
     ]
 }
 
 /// What of the coordinator's contract is passed on.
 pub(crate) fn forwarded() -> Vec<Operation> {
     vec![
-        (Method::POST, coordinator::paths::HEARTBEAT, post(forward::heartbeat)),
-        (Method::POST, coordinator::paths::TASK_STATUS, post(forward::task_status)),
-        (Method::DELETE, coordinator::paths::WORKER, delete(forward::remove)),
+        op(Method::POST, coordinator::paths::HEARTBEAT, Access::Worker, post(forward::heartbeat)),
+        op(Method::POST, coordinator::paths::TASK_STATUS, Access::Worker, post(forward::task_status)),
+        op(Method::DELETE, coordinator::paths::WORKER, Access::Worker, delete(forward::remove)),
     ]
 }
 
-/// A router of these operations.
+fn op(method: Method, path: &'static str, access: Access, handler: MethodRouter<App>) -> Operation {
+    Operation { method, path, access, handler }
+}
+
+/// A router of these operations, each behind its scope.
 pub(crate) fn of(operations: Vec<Operation>) -> Router<App> {
-    operations.into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler))
+    operations.into_iter().fold(Router::new(), |router, Operation { path, access, handler, .. }| {
+        let guarded = match access {
+            Access::Key(scope) => handler.route_layer(from_fn_with_state(scope, scope::require)),
+            Access::Worker => handler,
+        };
+        router.route(path, guarded)
+    })
 }
 
 /// Whatever else lies below `/v1`, so that it passes the same edge as the API.

@@ -1,5 +1,6 @@
 //! The process, and the stack that every request passes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tower_http::trace::TraceLayer;
 use crate::app::{App, Scaler};
 use crate::config::{Config, ConfigError};
 use crate::create::Creator;
+use crate::edge::keyring::Keyring;
 use crate::edge::{admission, client as who, deadline, headers, key, origin, rate};
 use crate::forward::Forwarder;
 use crate::{docs, readiness, router};
@@ -25,11 +27,19 @@ use crate::{docs, readiness, router};
 /// A coordinator that has not answered by then is given up; below the client's own patience with the gateway.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why the gateway could not start.
+/// Between tries to learn from the database whether there is an API key.
+const KEY_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why the gateway could not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(
+        "requests to {0} must carry an API key, and there is none yet: make one with `taskmaster keys create --name NAME --scopes \
+         admin` (or set TASKMASTER_API_KEYS, or say --allow-anonymous when something else keeps strangers out)"
+    )]
+    NoKeys(SocketAddr),
     #[error("the listener has no address: {0}")]
     Listener(#[from] std::io::Error),
     #[error("the HTTP client cannot be made: {0}")]
@@ -43,7 +53,7 @@ pub enum GatewayError {
 /// Does not need the database to start: until that is there, `/readyz` says so and requests are answered with 503.
 ///
 /// # Errors
-/// At the start only: wrong settings, or a machine that lacks what is needed.
+/// Wrong settings, or a machine that lacks what is needed; and once the database is there, that it has no API key where one is wanted.
 pub async fn run(
     config: Config,
     listener: TcpListener,
@@ -53,31 +63,59 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> Result<(), GatewayError> {
     let address = listener.local_addr()?;
+    // Of this gateway alone: it also ends when there are no keys.
+    let shutdown = shutdown.child();
     let settings = config.check(address)?;
     let limits = ServerLimits { drain_timeout: settings.drain_timeout, ..ServerLimits::default() };
     let forwarder = Forwarder::new(client::build(FORWARD_TIMEOUT)?, store.clone());
     let (creator, creating) = Creator::new(store.clone(), settings.request_timeout);
-    let app = App::new(settings, store.clone(), creator, forwarder, scaler, shutdown.clone());
+    let (keyring, looking_up) = Keyring::new(store.clone());
+    let needs_key = settings.keys_required && settings.api_keys.is_empty();
+    let app = App::new(settings, store.clone(), creator, keyring, forwarder, scaler, shutdown.clone());
     let router = stack(&app, &health)?;
     health.waiting(readiness::NAME, "not asked yet");
 
     let mut background = JoinSet::new();
     background.spawn(creating);
+    background.spawn(looking_up);
     background.spawn(move_events(store.clone(), shutdown.clone()));
     background.spawn(watch_replica(store.clone(), shutdown.clone()));
-    background.spawn(readiness::watch(store, health, shutdown.clone()));
+    background.spawn(readiness::watch(store.clone(), health, shutdown.clone()));
     background.spawn(follow_events(app.clone(), shutdown.clone()));
-    background.spawn(forget_clients(app, shutdown.clone()));
+    background.spawn(note_keys(app.clone(), shutdown.clone()));
+    background.spawn(share_quotas(app, shutdown.clone()));
 
     tracing::info!(%address, "the gateway serves its API and /docs");
-    // The router is dropped at the end of this, and with it the last clone of the creator, which ends the first of the above.
-    serve(listener, router, limits, shutdown).await;
+    let has_key = async {
+        let checked = if needs_key { has_key(&store, address, &shutdown).await } else { Ok(()) };
+        if checked.is_err() {
+            shutdown.request();
+        }
+        checked
+    };
+    // The router is dropped at the end of this, and with it the last clones of creator and keyring, which ends the first of the above.
+    let ((), checked) = tokio::join!(serve(listener, router, limits, shutdown.clone()), has_key);
     while let Some(ended) = background.join_next().await {
         if let Err(error) = ended {
             tracing::error!(%error, "a part of the gateway ended by itself");
         }
     }
-    Ok(())
+    checked
+}
+
+/// Waits until the database says whether any API key works; none, and nobody could ever use this gateway.
+async fn has_key(store: &Store, address: SocketAddr, shutdown: &Shutdown) -> Result<(), GatewayError> {
+    loop {
+        match shutdown.or_stop(store.has_active_key()).await {
+            Some(Ok(false)) => return Err(GatewayError::NoKeys(address)),
+            Some(Ok(true)) | None => return Ok(()),
+            // Readiness says what is missing.
+            Some(Err(_)) => {}
+        }
+        if shutdown.or_stop(tokio::time::sleep(KEY_CHECK_INTERVAL)).await.is_none() {
+            return Ok(());
+        }
+    }
 }
 
 /// Events that this process leaves reach the log even where no coordinator is up.
@@ -93,10 +131,12 @@ async fn follow_events(app: App, shutdown: Shutdown) {
     app.feed.run(shutdown).await;
 }
 
-async fn forget_clients(app: App, shutdown: Shutdown) {
-    if let Some(limiter) = &app.limiter {
-        limiter.sweep(&shutdown).await;
-    }
+async fn note_keys(app: App, shutdown: Shutdown) {
+    app.keyring.note_used(&app.store, &shutdown).await;
+}
+
+async fn share_quotas(app: App, shutdown: Shutdown) {
+    rate::shared::run(&app.limiter, &app.settings, &app.store, &shutdown).await;
 }
 
 /// The stack, from the outside in. Around what is listed here lie `headers::secure`, so that no answer lacks its headers, and
@@ -105,8 +145,6 @@ pub(crate) fn stack(app: &App, health: &Health) -> serde_json::Result<Router> {
     let edge = ServiceBuilder::new()
         // A span, so that what handlers log can be told apart.
         .layer(TraceLayer::new_for_http().make_span_with(span).on_request(()).on_response(()).on_failure(()))
-        // Who asks decides the quota; nobody is refused yet.
-        .layer(from_fn_with_state(app.clone(), who::identify))
         // The quota before all else, refusals included: guessing keys has a limit too, and every answer says what is left.
         .layer(from_fn_with_state(app.clone(), rate::limit))
         // What is too much is refused at once, so that what is in progress is answered in time.
@@ -115,9 +153,12 @@ pub(crate) fn stack(app: &App, health: &Health) -> serde_json::Result<Router> {
         .layer(from_fn_with_state(app.clone(), deadline::limit))
         // Without keys, a web page could use the gateway from its visitor's browser.
         .layer(from_fn_with_state(app.clone(), origin::guard));
+    // Around it: who asks decides the quota; nobody is refused yet. What an API key must allow, each operation says in `router`.
+    let keyed = router::of(router::public()).merge(router::rest()).layer(from_fn(key::require));
+    let keyed = keyed.layer(edge.clone()).layer(from_fn_with_state(app.clone(), who::identify));
     // The forwarded contract carries workers' tokens, not API keys; the coordinator checks those.
-    let keyed = router::of(router::public()).merge(router::rest()).layer(from_fn_with_state(app.clone(), key::require));
-    let api = router::of(router::forwarded()).merge(keyed).layer(edge).with_state(app.clone());
+    let forwarded = router::of(router::forwarded()).layer(edge).layer(from_fn_with_state(app.clone(), who::locate));
+    let api = forwarded.merge(keyed).with_state(app.clone());
     // Health and documents are open: they tell nothing about anybody's tasks.
     let open = health.router().merge(docs::router()?);
     Ok(layers::wrap(api.merge(open)).layer(from_fn(headers::secure)))

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::edge::admission::Admission;
 use crate::edge::client::Client;
+use crate::edge::scope;
 use crate::once::{self, Created};
 use crate::wait::Wait;
 use crate::{conditional, prefer, validate};
@@ -29,12 +30,13 @@ pub(crate) async fn create(
 ) -> Result<Response, Problem> {
     let once = once::key(&headers)?.map(|key| (key, once::digest(&new)));
     let task = validate::task(new)?;
+    scope::require_for_commands(&client, std::slice::from_ref(&task), |_| String::new())?;
     let (created, wait, replayed) = match once {
         None => {
             let wait = Wait::asked(&app, &headers, task.id);
             (app.creator.create(task).await?, wait, false)
         }
-        Some((key, digest)) => create_once(&app, client, &headers, key, digest, task).await?,
+        Some((key, digest)) => create_once(&app, &client, &headers, key, digest, task).await?,
     };
     let waited = wait.as_ref().map(|wait| wait.duration);
     // The task is committed: whatever fails from here on, the answer is that it was created.
@@ -51,7 +53,7 @@ pub(crate) async fn create(
 /// The task of this key: created now, or before (`true`).
 async fn create_once(
     app: &App,
-    client: Client,
+    client: &Client,
     headers: &HeaderMap,
     key: String,
     digest: Vec<u8>,

@@ -20,6 +20,7 @@ use tower::ServiceExt;
 use crate::app::{App, Scaler};
 use crate::config::Config;
 use crate::create::Creator;
+use crate::edge::keyring::Keyring;
 use crate::forward::Forwarder;
 use crate::server;
 
@@ -70,7 +71,9 @@ impl Gateway {
         let (creator, creating) = Creator::new(store.clone(), settings.request_timeout);
         let mut background = tokio::task::JoinSet::new();
         background.spawn(creating);
-        let app = App::new(settings, store, creator, forwarder, scaler, Shutdown::new());
+        let (keyring, looking_up) = Keyring::new(store.clone());
+        background.spawn(looking_up);
+        let app = App::new(settings, store, creator, keyring, forwarder, scaler, Shutdown::new());
         let router = server::stack(&app, &Health::new()).unwrap();
         Self { router, app, _creating: background }
     }

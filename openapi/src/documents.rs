@@ -30,7 +30,12 @@ pub(crate) struct ApiKey;
 
 impl Modify for ApiKey {
     fn modify(&self, document: &mut Document) {
-        add_bearer(document, "api_key", "An API key, where the gateway has any. `up` on loopback goes without.");
+        add_bearer(
+            document,
+            "api_key",
+            "An API key: `tm_<id>_<secret>`. The scope that an operation wants stands beside it; `admin` allows everything. `up` on loopback \
+             goes without.",
+        );
     }
 }
 
@@ -86,6 +91,15 @@ fn failures_of(operation: &serde_json::Value) -> Vec<(&'static str, &'static str
         found.push(("422", "The body has another shape, or a value is not allowed; `errors` names each"));
     } else if has("query") || named("id") {
         found.push(("400", "A parameter is malformed; `errors` names it"));
+    }
+    let schemes = operation["security"].as_array().into_iter().flatten();
+    let schemes: Vec<&str> =
+        schemes.filter_map(|scheme| scheme.as_object()?.keys().next()).map(String::as_str).collect();
+    if !schemes.is_empty() {
+        found.push(("401", "No credentials, or wrong ones"));
+    }
+    if schemes.contains(&"api_key") {
+        found.push(("403", "The API key lacks the scope, or a web page of another origin asks"));
     }
     if has("path") && !operation["requestBody"].is_object() {
         found.push(("404", "There is none with this id"));

@@ -9,6 +9,7 @@ use crate::coordinator::WorkerList;
 use crate::documents::{ApiKey, Failures};
 use crate::event::{Event, EventType};
 use crate::health;
+use crate::key::{IssuedKey, Key, KeyList, NewKey, RotateKeyRequest};
 use crate::problem::Problem;
 use crate::task::{Attempt, NewTask, Task, TaskStatus};
 
@@ -27,6 +28,9 @@ pub mod paths {
     pub const WORKERS: &str = "/v1/workers";
     pub const WORKERS_SCALE: &str = "/v1/workers/scale";
     pub const WORKER_DRAIN: &str = "/v1/workers/{worker_id}/drain";
+    pub const KEYS: &str = "/v1/keys";
+    pub const KEY: &str = "/v1/keys/{id}";
+    pub const KEY_ROTATE: &str = "/v1/keys/{id}/rotate";
     pub const DOCS: &str = "/docs";
     pub const DOCUMENT: &str = "/openapi/v1/gateway.json";
 }
@@ -327,7 +331,7 @@ pub struct EventFilter {
         (status = "4XX", description = "Nothing was created; `code` says why, `errors` where", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now; `Retry-After` may say when", body = Problem, content_type = "application/problem+json"),
     ),
-    security((), ("api_key" = []))
+    security((), ("api_key" = ["tasks:write"]))
 )]
 pub fn create_task() {}
 
@@ -346,7 +350,7 @@ pub fn create_task() {}
         (status = "4XX", description = "None was created; `errors` names each bad item, at most 100", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now; `Retry-After` may say when", body = Problem, content_type = "application/problem+json"),
     ),
-    security((), ("api_key" = []))
+    security((), ("api_key" = ["tasks:write"]))
 )]
 pub fn create_task_batch() {}
 
@@ -361,7 +365,7 @@ pub fn create_task_batch() {}
         (status = "4XX", description = "A parameter is wrong; `errors` names it", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
     ),
-    security((), ("api_key" = []))
+    security((), ("api_key" = ["tasks:read"]))
 )]
 pub fn list_tasks() {}
 
@@ -382,7 +386,7 @@ pub fn list_tasks() {}
         (status = "4XX", description = "No such task, or not an id", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
     ),
-    security((), ("api_key" = []))
+    security((), ("api_key" = ["tasks:read"]))
 )]
 pub fn get_task() {}
 
@@ -395,7 +399,7 @@ pub fn get_task() {}
         (status = "4XX", description = "No such task, or not an id", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
     ),
-    security((), ("api_key" = []))
+    security((), ("api_key" = ["tasks:read"]))
 )]
 pub fn list_task_attempts() {}
 
@@ -410,7 +414,7 @@ pub fn list_task_attempts() {}
         (status = "4XX", description = "No such task, or it ended otherwise", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
     ),
-    security((), ("api_key" = []))
+    security((), ("api_key" = ["tasks:write"]))
 )]
 pub fn cancel_task() {}
 
@@ -424,7 +428,7 @@ pub fn cancel_task() {}
         (status = "4XX", description = "No such task, or it is not FAILED or CANCELLED", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
     ),
-    security((), ("api_key" = []))
+    security((), ("api_key" = ["tasks:write"]))
 )]
 pub fn retry_task() {}
 
@@ -437,7 +441,7 @@ pub fn retry_task() {}
         (status = "4XX", description = "The filter is wrong or missing; `errors` names it", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now; what was cancelled before stays so", body = Problem, content_type = "application/problem+json"),
     ),
-    security((), ("api_key" = []))
+    security((), ("api_key" = ["tasks:write"]))
 )]
 pub fn cancel_tasks() {}
 
@@ -450,7 +454,7 @@ pub fn cancel_tasks() {}
         (status = "4XX", description = "The filter is wrong or missing; `errors` names it", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now; what was retried before stays so", body = Problem, content_type = "application/problem+json"),
     ),
-    security((), ("api_key" = []))
+    security((), ("api_key" = ["tasks:write"]))
 )]
 pub fn retry_tasks() {}
 
@@ -470,7 +474,7 @@ pub fn retry_tasks() {}
         (status = "4XX", description = "A parameter is wrong; `errors` names it", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
     ),
-    security((), ("api_key" = []))
+    security((), ("api_key" = ["tasks:read"]))
 )]
 pub fn stream_events() {}
 
@@ -483,7 +487,7 @@ pub fn stream_events() {}
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
     ),
-    security((), ("api_key" = []))
+    security((), ("api_key" = ["tasks:read"]))
 )]
 pub fn get_stats() {}
 
@@ -496,7 +500,7 @@ pub fn get_stats() {}
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
     ),
-    security((), ("api_key" = []))
+    security((), ("api_key" = ["workers"]))
 )]
 pub fn list_workers() {}
 
@@ -509,7 +513,7 @@ pub fn list_workers() {}
         (status = "4XX", description = "No such worker", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
     ),
-    security((), ("api_key" = []))
+    security((), ("api_key" = ["workers"]))
 )]
 pub fn drain_worker() {}
 
@@ -523,9 +527,85 @@ pub fn drain_worker() {}
         (status = 501, description = "This host scales otherwise; `detail` says how", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
     ),
-    security((), ("api_key" = []))
+    security((), ("api_key" = ["workers"]))
 )]
 pub fn scale_workers() {}
+
+/// Make an API key.
+///
+/// The answer is the only place that ever shows the key's secret, so that `Idempotency-Key` is refused here: an answer that was lost
+/// cannot be given again. Revoke the key, and make another.
+#[utoipa::path(
+    post, path = paths::KEYS, operation_id = "createKey", tag = "keys",
+    request_body = NewKey,
+    responses(
+        (status = 201, description = "The key, and its token", body = IssuedKey, headers(
+            ("Location" = String, description = "The key's path"))),
+        (status = "4XX", description = "No key was made; `code` says why, `errors` where", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = ["admin"]))
+)]
+pub fn create_key() {}
+
+/// List API keys, newest first; revoked and expired ones are kept for the record.
+#[utoipa::path(
+    get, path = paths::KEYS, operation_id = "listKeys", tag = "keys",
+    params(Page),
+    responses(
+        (status = 200, description = "A page", body = KeyList, headers(("Link" = String, description = "The next page, `rel=\"next\"`"))),
+        (status = "4XX", description = "A parameter is wrong; `errors` names it", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = ["admin"]))
+)]
+pub fn list_keys() {}
+
+/// One API key.
+#[utoipa::path(
+    get, path = paths::KEY, operation_id = "getKey", tag = "keys",
+    params(("id" = String, Path, max_length = 12, description = "The key's id")),
+    responses(
+        (status = 200, description = "The key", body = Key),
+        (status = "4XX", description = "No such key", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = ["admin"]))
+)]
+pub fn get_key() {}
+
+/// Give a key a new secret. The one that it had goes on working for `overlap_seconds`, so that nobody is locked out meanwhile.
+///
+/// Of two rotations within one overlap only the newer one's old secret goes on working.
+#[utoipa::path(
+    post, path = paths::KEY_ROTATE, operation_id = "rotateKey", tag = "keys",
+    params(("id" = String, Path, max_length = 12, description = "The key's id")),
+    request_body = RotateKeyRequest,
+    responses(
+        (status = 200, description = "The key, and its new token", body = IssuedKey),
+        (status = 404, description = "There is none with this id", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The key was revoked, or has expired", body = Problem, content_type = "application/problem+json"),
+        (status = "4XX", description = "Nothing was changed", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = ["admin"]))
+)]
+pub fn rotate_key() {}
+
+/// Revoke a key: every gateway refuses it within 5 s. Revoking it again changes nothing.
+///
+/// The last key that allows `admin` can be revoked as well: `TASKMASTER_API_KEYS` or `taskmaster keys create` are the way back.
+#[utoipa::path(
+    delete, path = paths::KEY, operation_id = "revokeKey", tag = "keys",
+    params(("id" = String, Path, max_length = 12, description = "The key's id")),
+    responses(
+        (status = 204, description = "The key is revoked"),
+        (status = "4XX", description = "No such key", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = ["admin"]))
+)]
+pub fn revoke_key() {}
 
 #[derive(OpenApi)]
 #[openapi(
@@ -533,7 +613,8 @@ pub fn scale_workers() {}
         description = "Work in by HTTP: a command to run or an HTTP request to make, now or later. Each task is recorded with exactly one outcome.\n\nEvery failure is a problem document (RFC 9457) with a stable `code`. `/v1` only ever grows: ignore fields you do not know."),
     paths(
         create_task, create_task_batch, list_tasks, get_task, list_task_attempts, cancel_task, retry_task, cancel_tasks, retry_tasks,
-        stream_events, get_stats, list_workers, drain_worker, scale_workers, health::livez, health::readyz
+        stream_events, get_stats, list_workers, drain_worker, scale_workers, create_key, list_keys, get_key, rotate_key, revoke_key,
+        health::livez, health::readyz
     ),
     components(schemas(Event, EventType, TaskStatus)),
     modifiers(&ApiKey, &Failures),

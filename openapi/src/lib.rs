@@ -11,6 +11,7 @@ pub mod bounds;
 pub mod destination;
 pub mod event;
 pub mod health;
+pub mod key;
 pub mod limits;
 pub mod object;
 pub mod problem;

@@ -53,6 +53,15 @@ pub const WAIT_SECONDS_MAX: u64 = 60;
 /// Workers that `POST /v1/workers/scale` may ask for.
 pub const SCALE_WORKERS_MAX: i64 = 200;
 
+/// Length of an API key's name.
+pub const KEY_NAME_CHARS_MAX: usize = 100;
+/// Longest `expires_in_seconds` of an API key: ten years.
+pub const KEY_SECONDS_MAX: i64 = 315_576_000;
+/// Longest overlap of an API key's old and new secret: 30 days.
+pub const KEY_OVERLAP_SECONDS_MAX: i64 = 2_592_000;
+/// Overlap of an API key's old and new secret when the request does not say: a day.
+pub const KEY_OVERLAP_SECONDS_DEFAULT: i64 = 86_400;
+
 /// Length of a worker's id.
 pub const WORKER_ID_CHARS_MAX: usize = 128;
 /// Slots of one worker.

@@ -27,8 +27,8 @@ pub enum Code {
     InvalidPageToken,
     /// No credentials, or wrong ones.
     Unauthorized,
-    /// The credentials do not allow this.
-    Forbidden,
+    /// The API key lacks a scope; `detail` names it.
+    InsufficientScope,
     /// The request comes from a web page of another origin, or for another host.
     ForbiddenOrigin,
     /// No such path.
@@ -37,12 +37,16 @@ pub enum Code {
     TaskNotFound,
     /// No worker has this id.
     WorkerNotFound,
+    /// No API key has this id.
+    KeyNotFound,
     /// The path exists, but not with this method; `Allow` lists those that do.
     MethodNotAllowed,
     /// The client took too long to send its request.
     RequestTimeout,
     /// The task's state does not allow this.
     TaskStateConflict,
+    /// The API key was revoked, or has expired.
+    KeyNotActive,
     /// The same `Idempotency-Key` is being worked on at this moment.
     IdempotencyInFlight,
     /// The same `Idempotency-Key` was used with another payload.
@@ -82,14 +86,16 @@ impl Code {
         Code::InvalidHeader,
         Code::InvalidPageToken,
         Code::Unauthorized,
-        Code::Forbidden,
+        Code::InsufficientScope,
         Code::ForbiddenOrigin,
         Code::NotFound,
         Code::TaskNotFound,
         Code::WorkerNotFound,
+        Code::KeyNotFound,
         Code::MethodNotAllowed,
         Code::RequestTimeout,
         Code::TaskStateConflict,
+        Code::KeyNotActive,
         Code::IdempotencyInFlight,
         Code::IdempotencyMismatch,
         Code::BodyTooLarge,
@@ -114,11 +120,11 @@ impl Code {
             | Code::InvalidHeader
             | Code::InvalidPageToken => StatusCode::BAD_REQUEST,
             Code::Unauthorized => StatusCode::UNAUTHORIZED,
-            Code::Forbidden | Code::ForbiddenOrigin => StatusCode::FORBIDDEN,
-            Code::NotFound | Code::TaskNotFound | Code::WorkerNotFound => StatusCode::NOT_FOUND,
+            Code::InsufficientScope | Code::ForbiddenOrigin => StatusCode::FORBIDDEN,
+            Code::NotFound | Code::TaskNotFound | Code::WorkerNotFound | Code::KeyNotFound => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Code::TaskStateConflict | Code::IdempotencyInFlight => StatusCode::CONFLICT,
+            Code::TaskStateConflict | Code::KeyNotActive | Code::IdempotencyInFlight => StatusCode::CONFLICT,
             Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Code::InvalidBody | Code::ValidationFailed | Code::IdempotencyMismatch | Code::TooManyQueues => {
@@ -145,14 +151,16 @@ impl Code {
             Code::InvalidHeader => "A request header is not valid",
             Code::InvalidPageToken => "The page token does not belong to this list",
             Code::Unauthorized => "Credentials are missing or wrong",
-            Code::Forbidden => "The credentials do not allow this",
+            Code::InsufficientScope => "The API key does not allow this",
             Code::ForbiddenOrigin => "Requests from this origin are not allowed",
             Code::NotFound => "There is nothing at this path",
             Code::TaskNotFound => "There is no such task",
             Code::WorkerNotFound => "There is no such worker",
+            Code::KeyNotFound => "There is no such API key",
             Code::MethodNotAllowed => "This path does not have this method",
             Code::RequestTimeout => "The request took too long to arrive",
             Code::TaskStateConflict => "The task's state does not allow this",
+            Code::KeyNotActive => "The API key no longer works",
             Code::IdempotencyInFlight => "A request with this Idempotency-Key is in progress",
             Code::IdempotencyMismatch => "This Idempotency-Key was used with another payload",
             Code::BodyTooLarge => "The body is too large",

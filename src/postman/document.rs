@@ -122,9 +122,15 @@ impl Answer {
         let schema = content.map(|(_, content)| resolve(document, &content["schema"]));
         Self {
             media_type: content.map(|(media_type, _)| media_type.clone()),
-            required: schema.map(|schema| list(&schema["required"]).map(text).collect()).unwrap_or_default(),
+            required: schema.map(|schema| required(document, schema)).unwrap_or_default(),
         }
     }
+}
+
+/// The fields that a schema requires, those of its parts included.
+fn required(document: &Value, schema: &Value) -> Vec<String> {
+    let parts = list(&schema["allOf"]).map(|part| resolve(document, part));
+    parts.chain([schema]).flat_map(|part| list(&part["required"]).map(text)).collect()
 }
 
 /// The schema itself, where a reference to it is given.

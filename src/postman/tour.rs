@@ -106,6 +106,9 @@ impl Step {
 /// No task has this id: its time is 1970.
 const NO_TASK: &str = "00000000-0000-7000-8000-000000000000";
 
+/// No key has this id, in all likelihood.
+const NO_KEY: &str = "000000000000";
+
 /// What comes after QUEUED may come before the answer.
 const NOT_CANCELLED: &str = "pm.expect(body.status).to.be.oneOf([\"QUEUED\", \"PICKED\", \"STARTED\", \"COMPLETE\"])";
 
@@ -124,6 +127,7 @@ pub(super) fn steps() -> Vec<Step> {
         refusals(),
         events(),
         fleet(),
+        keys(),
     ]
     .into_iter()
     .flatten()
@@ -370,5 +374,44 @@ fn fleet() -> Vec<Step> {
             .names("/workers"),
         Step::new("drainWorker", "Have one worker leave").answers(&[202]),
         Step::new("drainWorker", "No such worker").path("worker_id", "nobody").refused(404, "worker_not_found"),
+    ]
+}
+
+fn keys() -> Vec<Step> {
+    let id = |step: Step| step.path("id", "{{key_id}}");
+    vec![
+        Step::new("createKey", "Make a key")
+            .answers(&[201])
+            .check("its token is shown", "pm.expect(body.token).to.match(/^tm_[0-9A-Za-z]{12}_[0-9A-Za-z]{43}$/)")
+            .saves("key_id", "body.id"),
+        Step::new("createKey", "A scope that does not exist")
+            .json("{\n  \"name\": \"x\",\n  \"scopes\": [\"tasks\"]\n}")
+            .refused(422, "invalid_body")
+            .names("/scopes/0"),
+        Step::new("createKey", "No name, no scope")
+            .json("{\n  \"name\": \"\",\n  \"scopes\": []\n}")
+            .refused(422, "validation_failed")
+            .names("/name"),
+        Step::new("createKey", "Under an idempotency key")
+            .header("Idempotency-Key", "once")
+            .refused(400, "invalid_header")
+            .names("Idempotency-Key"),
+        Step::new("listKeys", "Which keys are there?").query("page_size", "10").answers(&[200]).check(
+            "nobody sees a secret",
+            "body.keys.forEach((key) => pm.expect(key).to.not.have.property(\"token\"))",
+        ),
+        id(Step::new("getKey", "One key"))
+            .answers(&[200])
+            .check("it works", "pm.expect(body.status).to.equal(\"ACTIVE\")"),
+        id(Step::new("rotateKey", "Give it a new secret"))
+            .answers(&[200])
+            .check("the old one works for a while", "pm.expect(body).to.have.property(\"previous_secret_expires_at\")"),
+        id(Step::new("revokeKey", "Revoke it")).answers(&[204]),
+        id(Step::new("getKey", "It stays for the record"))
+            .answers(&[200])
+            .check("it is revoked", "pm.expect(body.status).to.equal(\"REVOKED\")"),
+        id(Step::new("rotateKey", "Rotate a revoked key")).refused(409, "key_not_active"),
+        Step::new("revokeKey", "No such key").path("id", NO_KEY).refused(404, "key_not_found"),
+        Step::new("getKey", "Not an id").path("id", "seven").refused(400, "invalid_path"),
     ]
 }

@@ -121,6 +121,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "idempotency", include_str!("../../migrations/0004_idempotency.sql")),
     (5, "lighter", include_str!("../../migrations/0005_lighter.sql")),
     (6, "statistics", include_str!("../../migrations/0006_statistics.sql")),
+    (7, "keys", include_str!("../../migrations/0007_keys.sql")),
+    (8, "quotas", include_str!("../../migrations/0008_quotas.sql")),
 ];
 
 fn migrator() -> Migrator {

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`rules`] (what may happen to a task, without a database), [`database`] (connections, migrations),
 //! [`create`], [`read`], [`replica`] (the same from a standby), [`change`] (what users do), [`claim`], [`outcome`], [`rescue`] (what coordinators do), [`fleet`]
-//! (workers and coordinators), [`events`] (the log), [`stats`], [`wakeup`] (notifications), [`upkeep`] (partitions, retention).
+//! (workers and coordinators), [`keys`] (API keys), [`quotas`] (what gateways have admitted), [`events`] (the log), [`stats`], [`wakeup`] (notifications), [`upkeep`] (partitions, retention).
 
 pub mod rules;
 
@@ -18,6 +18,9 @@ pub mod claim;
 pub mod fleet;
 pub mod outcome;
 pub mod rescue;
+
+pub mod keys;
+pub mod quotas;
 
 pub mod events;
 pub mod stats;

@@ -156,7 +156,11 @@ async fn a_gateway_with_keys_serves_nobody_without_one_and_needs_no_other_check(
     let (first, second) = ("key-of-the-first-client", "key-of-the-second-client");
     let database = Database::new().await;
     let keys = format!("{first},{second}");
-    let environment = [("DATABASE_URL", database.url.as_str()), ("TASKMASTER_API_KEYS", &keys)];
+    let environment = [
+        ("DATABASE_URL", database.url.as_str()),
+        ("TASKMASTER_API_KEYS", &keys),
+        ("TASKMASTER_RATE_LIMIT_WRONG_KEYS", "0"),
+    ];
     let mut gateway = Process::spawn("gateway", &["gateway", "--listen", "127.0.0.1:0"], &environment);
     let address = gateway.logged("gateway").await["address"].as_str().unwrap().to_owned();
     let api = Api::new(&format!("http://{address}"));

@@ -1,4 +1,4 @@
-//! Who asks: an API key, or an address.
+//! Who asks: an API key, or an address; and what they may do.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -7,33 +7,103 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::HeaderMap;
 use ipnet::IpNet;
+use taskmaster_openapi::key::{Scope, Scopes};
+use taskmaster_openapi::{Code, Problem};
+use taskmaster_service::auth;
+use taskmaster_store::keys::{KeyId, KeyToken};
 
 use crate::app::App;
 use crate::edge::key;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// Who asks, as an extension of the request.
+/// Whose quota and whose idempotency keys a request uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Client {
+pub(crate) enum Principal {
+    /// An API key of the database.
+    Key(KeyId),
     /// The API key with this place in the configuration.
-    ApiKey(usize),
+    ConfiguredKey(usize),
     /// No (valid) key: the address, of IPv6 the /64 that one customer has.
     Address(IpAddr),
 }
 
-/// Finds out who asks; refuses nobody.
+impl Principal {
+    pub(crate) fn is_key(self) -> bool {
+        !matches!(self, Principal::Address(_))
+    }
+}
+
+/// Who asks, as an extension of the request.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    pub principal: Principal,
+    /// The request carries a wrong key.
+    pub is_guess: bool,
+    /// What is allowed, or why nothing is.
+    pub allowed: Result<Scopes, Problem>,
+}
+
+impl Client {
+    /// One without a key.
+    fn at(address: IpAddr, allowed: Result<Scopes, Problem>) -> Self {
+        Self { principal: Principal::Address(address), is_guess: false, allowed }
+    }
+
+    fn with_key(principal: Principal, scopes: Scopes) -> Self {
+        Self { principal, is_guess: false, allowed: Ok(scopes) }
+    }
+
+    pub(crate) fn may(&self, scope: Scope) -> bool {
+        self.allowed.as_ref().is_ok_and(|scopes| scopes.allow(scope))
+    }
+}
+
+/// Finds out who asks, by the API key if there is one; refuses nobody yet.
 pub(crate) async fn identify(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let client = match key::find(request.headers(), &app.settings.api_keys) {
-        Some(place) => Client::ApiKey(place),
-        None => {
-            let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-            let peer = peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-            Client::Address(site(address(peer, request.headers(), &app.settings.trusted_proxies)))
+    let address = address_of(&app, &request);
+    let client = match auth::bearer(request.headers()) {
+        Some(token) => by_key(&app, token, address).await,
+        None if app.settings.keys_required => {
+            let detail = "This gateway wants an API key: `Authorization: Bearer <key>`.";
+            Client::at(address, Err(auth::unauthorized(detail)))
         }
+        None => Client::at(address, Ok(Scopes::ALL)),
     };
     request.extensions_mut().insert(client);
     next.run(request).await
+}
+
+/// As [`identify`], for the coordinator's contract: what a request carries is a worker's token, which the coordinator checks.
+pub(crate) async fn locate(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let client = Client::at(address_of(&app, &request), Ok(Scopes::default()));
+    request.extensions_mut().insert(client);
+    next.run(request).await
+}
+
+/// A key that is presented is checked, whether one is wanted or not: who presents a wrong one must not think that it is right.
+async fn by_key(app: &App, token: &str, address: IpAddr) -> Client {
+    if let Some(place) = key::find(token, &app.settings.api_keys) {
+        return Client::with_key(Principal::ConfiguredKey(place), Scopes::ALL);
+    }
+    let checked = match KeyToken::parse(token) {
+        // Whoever guesses too much is not looked up any more; who comes from the same address with a key that is known here, is.
+        Some(token) => {
+            let may_ask = || !app.limiter.has_guessed_enough(address);
+            app.keyring.check(&token, may_ask).await.map(|scopes| (Principal::Key(token.id), scopes))
+        }
+        None => Err(auth::unauthorized("This API key is not known here.")),
+    };
+    match checked {
+        Ok((principal, scopes)) => Client::with_key(principal, scopes),
+        Err(problem) => Client { is_guess: problem.code == Code::Unauthorized, ..Client::at(address, Err(problem)) },
+    }
+}
+
+fn address_of(app: &App, request: &Request) -> IpAddr {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+    let peer = peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    site(address(peer, request.headers(), &app.settings.trusted_proxies))
 }
 
 /// The client's address: the peer's, or behind trusted proxies the last one in `X-Forwarded-For` that is none of them.

@@ -13,6 +13,7 @@ use http::{HeaderMap, Uri, header};
 use taskmaster_openapi::{Code, Problem};
 
 use crate::app::App;
+use crate::edge::client::Client;
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
@@ -76,9 +77,12 @@ fn default_port(scheme: &str) -> u16 {
     if scheme == "https" { 443 } else { 80 }
 }
 
-/// Refuses what a web page of another origin may have sent. A gateway with API keys needs none of this: pages do not have one.
+/// Refuses what a web page of another origin may have sent. Where keys are wanted, or a right one is there, none of this is needed:
+/// pages do not have one.
 pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
-    if app.settings.api_keys.is_empty()
+    let has_key = request.extensions().get::<Client>().is_some_and(|client| client.principal.is_key());
+    if !app.settings.keys_required
+        && !has_key
         && let Err(detail) = check(request.headers(), request.uri(), &app.settings.allowed_hosts)
     {
         return Problem::new(Code::ForbiddenOrigin, detail).into_response();

@@ -1,4 +1,5 @@
 use super::*;
+use crate::router::Access;
 use axum::body::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join, join_all};
@@ -14,7 +15,7 @@ fn documented() -> BTreeSet<(String, String)> {
 }
 
 fn served(operations: Vec<crate::router::Operation>) -> BTreeSet<(String, String)> {
-    operations.into_iter().map(|(method, path, _)| (method.to_string(), path.to_owned())).collect()
+    operations.into_iter().map(|operation| (operation.method.to_string(), operation.path.to_owned())).collect()
 }
 
 #[test]
@@ -29,6 +30,21 @@ fn what_is_passed_on_is_the_coordinators_contract_but_for_its_list_of_workers() 
     let mut contract: BTreeSet<_> = documents::operations(&CoordinatorApi::openapi()).into_iter().collect();
     contract.retain(|(_, path)| path.starts_with("/v1/") && path != "/v1/workers");
     assert_eq!(served(crate::router::forwarded()), contract);
+}
+
+#[test]
+fn every_operation_of_the_document_names_the_scope_that_the_router_wants() {
+    let document = serde_json::to_value(GatewayApi::openapi()).unwrap();
+    for operation in crate::router::public() {
+        let Access::Key(scope) = operation.access else { panic!("{} is public, and has no scope", operation.path) };
+        let documented = &document["paths"][operation.path][operation.method.as_str().to_lowercase()];
+        let security = json!([{}, {"api_key": [scope.as_str()]}]);
+        assert_eq!(documented["security"], security, "{} {}", operation.method, operation.path);
+        for status in ["401", "403"] {
+            assert!(documented["responses"][status].is_object(), "{} {} {status}", operation.method, operation.path);
+        }
+    }
+    assert!(crate::router::forwarded().iter().all(|operation| operation.access == Access::Worker));
 }
 
 #[tokio::test]
@@ -58,7 +74,7 @@ async fn every_operation_is_reached_and_other_methods_are_refused_with_allow() {
 async fn without_a_database_every_operation_says_so_and_when_to_come_back() {
     let gateway = Gateway::new(Config::default());
     let id = uuid::Uuid::now_v7();
-    let reads = ["/v1/tasks", "/v1/stats", "/v1/workers", "/v1/events"].map(str::to_owned);
+    let reads = ["/v1/tasks", "/v1/stats", "/v1/workers", "/v1/events", "/v1/keys"].map(str::to_owned);
     let reads = reads.into_iter().chain([format!("/v1/tasks/{id}"), format!("/v1/tasks/{id}/attempts")]);
     let writes = [
         ("/v1/tasks".to_owned(), json!({"command": "x"})),
@@ -66,6 +82,7 @@ async fn without_a_database_every_operation_says_so_and_when_to_come_back() {
         (format!("/v1/tasks/{id}/cancel"), json!({})),
         (format!("/v1/tasks/{id}/retry"), json!({})),
         ("/v1/workers/w-1/drain".to_owned(), json!({})),
+        ("/v1/keys".to_owned(), json!({"name": "x", "scopes": ["admin"]})),
         ("/v1/workers/w-1/heartbeat".to_owned(), json!({})),
     ];
     let (get, post) =

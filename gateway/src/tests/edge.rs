@@ -1,8 +1,11 @@
 use super::*;
+use crate::config::RateLimits;
+use crate::router::Operation;
 use std::convert::Infallible;
 
 use axum::body::Bytes;
 use futures::{StreamExt, stream};
+use taskmaster_store::keys::{KeyId, KeyToken};
 
 #[tokio::test]
 async fn with_keys_the_api_wants_one_and_documents_and_health_do_not() {
@@ -27,6 +30,17 @@ async fn the_workers_contract_passes_without_an_api_key() {
     assert_eq!(gateway.post("/v1/workers/w-1/heartbeat", "{}").await.code(), "database_unavailable");
 }
 
+#[tokio::test]
+async fn a_key_that_is_presented_is_checked_even_where_none_is_wanted() {
+    let gateway = Gateway::new(Config::default());
+    let with = |value: &str| request("GET", "/v1/tasks/x").header("authorization", value).body(Body::empty()).unwrap();
+    assert_eq!(gateway.send(with("Bearer nonsense")).await.code(), "unauthorized");
+    // Other schemes belong to whatever stands before the gateway.
+    assert_eq!(gateway.send(with("Basic bm9uc2Vuc2U=")).await.code(), "invalid_path");
+    let token = KeyToken::random(KeyId::random()).expose();
+    assert_eq!(gateway.send(with(&format!("Bearer {token}"))).await.code(), "database_unavailable", "nobody can tell");
+}
+
 /// What a page of another origin can make a browser send without asking first, and what DNS rebinding makes of it.
 const ATTACKS: [&[(&str, &str)]; 5] = [
     &[("host", "localhost:8081"), ("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")],
@@ -40,7 +54,7 @@ const ATTACKS: [&[(&str, &str)]; 5] = [
 async fn a_web_page_of_another_origin_can_do_nothing() {
     let gateway = Gateway::new(Config::default());
     let operations = crate::router::public().into_iter().chain(crate::router::forwarded());
-    for (method, path, _) in operations {
+    for Operation { method, path, .. } in operations {
         let path = path.replace("{id}", &uuid::Uuid::nil().to_string()).replace("{worker_id}", "w-1");
         for attack in ATTACKS {
             let mut request = request(method.as_str(), &path).header("content-type", "application/json");
@@ -85,7 +99,8 @@ async fn with_keys_any_host_may_be_used() {
 
 #[tokio::test]
 async fn every_answer_of_the_api_says_what_is_left_of_the_quota() {
-    let gateway = Gateway::new(Config { rate_limit: 4, ..Config::default() });
+    let gateway =
+        Gateway::new(Config { rate_limits: RateLimits { reads: 4, ..RateLimits::default() }, ..Config::default() });
     for (path, status, remaining) in [
         ("/v1/tasks/x", 400, 3),
         ("/v1/nothing", 404, 2),
@@ -94,9 +109,9 @@ async fn every_answer_of_the_api_says_what_is_left_of_the_quota() {
     ] {
         let answer = gateway.get(path).await;
         assert_eq!(answer.status.as_u16(), status);
-        assert_eq!(answer.header("ratelimit-policy"), "\"default\";q=4;w=60", "{path}");
+        assert_eq!(answer.header("ratelimit-policy"), "\"reads\";q=4;w=60", "{path}");
         let left = answer.header("ratelimit");
-        assert!(left.starts_with(&format!("\"default\";r={remaining};t=")), "{path}: {left}");
+        assert!(left.starts_with(&format!("\"reads\";r={remaining};t=")), "{path}: {left}");
     }
     let refused = gateway.get("/v1/tasks").await;
     assert_eq!((refused.status.as_u16(), refused.code().as_str()), (429, "rate_limited"));
@@ -108,12 +123,36 @@ async fn every_answer_of_the_api_says_what_is_left_of_the_quota() {
 }
 
 #[tokio::test]
-async fn wrong_keys_count_against_the_address_that_guesses() {
-    let gateway = Gateway::new(Config { rate_limit: 1, api_key: vec![Secret::new("key")], ..Config::default() });
-    assert_eq!(gateway.get("/v1/tasks").await.code(), "unauthorized");
-    assert_eq!(gateway.get("/v1/tasks").await.code(), "rate_limited");
-    let keyed = request("GET", "/v1/tasks/x").header("authorization", "Bearer key").body(Body::empty()).unwrap();
-    assert_eq!(gateway.send(keyed).await.code(), "invalid_path");
+async fn wrong_keys_count_against_the_address_that_guesses_and_against_no_key() {
+    let rate_limits = RateLimits { wrong_keys: 2, ..RateLimits::default() };
+    let gateway = Gateway::new(Config { rate_limits, api_key: vec![Secret::new("key")], ..Config::default() });
+    let with = |key: &str| {
+        let request = request("GET", "/v1/tasks/x").header("authorization", format!("Bearer {key}"));
+        gateway.send(request.body(Body::empty()).unwrap())
+    };
+    for left in ["1", "0"] {
+        let refused = with("wrong").await;
+        assert_eq!(refused.code(), "unauthorized");
+        assert_eq!(refused.header("ratelimit-policy"), "\"wrong-keys\";q=2;w=60");
+        assert!(refused.header("ratelimit").starts_with(&format!("\"wrong-keys\";r={left};t=")));
+    }
+    let refused = with("wrong").await;
+    assert_eq!((refused.code().as_str(), refused.header("retry-after")), ("rate_limited", "30"));
+    // Nobody asks the database for a key that this gateway has never seen.
+    assert_eq!(with(&KeyToken::random(KeyId::random()).expose()).await.code(), "rate_limited");
+    assert_eq!(with("key").await.code(), "invalid_path", "the right key works from the same address");
+    assert_eq!(gateway.get("/v1/tasks/x").await.code(), "unauthorized", "none is no wrong one");
+}
+
+#[tokio::test]
+async fn reads_and_writes_have_quotas_of_their_own() {
+    let rate_limits = RateLimits { reads: 1, writes: 1, ..RateLimits::default() };
+    let gateway = Gateway::new(Config { rate_limits, ..Config::default() });
+    for expected in ["invalid_path", "rate_limited"] {
+        assert_eq!(gateway.get("/v1/tasks/x").await.code(), expected);
+        assert_eq!(gateway.post("/v1/tasks/x/cancel", "").await.code(), expected);
+    }
+    assert_eq!(gateway.post("/v1/task-status", "{}").await.code(), "rate_limited");
 }
 
 #[tokio::test]

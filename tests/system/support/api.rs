@@ -59,6 +59,16 @@ impl Api {
         Self { url: url.to_owned(), http: http.build().expect("a client") }
     }
 
+    /// The same gateway, asked with an API key.
+    pub fn with_key(&self, token: &str) -> Self {
+        let headers = HeaderMap::from_iter([(
+            reqwest::header::AUTHORIZATION,
+            format!("Bearer {token}").parse().expect("a header"),
+        )]);
+        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        Self { url: self.url.clone(), http: http.default_headers(headers).build().expect("a client") }
+    }
+
     /// The HTTP client, for requests that the methods here do not make.
     pub fn http(&self) -> &reqwest::Client {
         &self.http
