@@ -131,6 +131,36 @@ async fn bands(store: &Store) -> Vec<BandFrom> {
 }
 
 #[tokio::test]
+async fn the_backlog_is_what_is_due_and_unclaimed_in_every_band_a_second_ago_at_most() {
+    let fixture = Fixture::new().await;
+    let due = async |expected: i64| {
+        until("the backlog is as it should be", async || {
+            let backlog = fixture.store.stats().await.unwrap().backlog;
+            (backlog.due == expected && !backlog.due_is_lower_bound).then_some(backlog.oldest_due_seconds)
+        })
+        .await
+    };
+    assert_eq!(due(0).await, 0.0);
+    fixture.create(0).await;
+    fixture.create(9).await;
+    let later = TaskToCreate { due: Due::After(Duration::from_secs(60)), ..task(5) };
+    fixture.store.create(&[later]).await.unwrap();
+    assert!(due(2).await > 0.0);
+    let claimed = fixture.claim("w", 1).await;
+    assert_eq!(claimed.len(), 1);
+    due(1).await;
+    // Handed back it is due again, behind where the last look began.
+    let claim = TaskClaim { task_id: claimed[0].task_id, claim: claimed[0].claim };
+    fixture.store.hand_back(&[claim]).await.unwrap();
+    due(2).await;
+    assert_eq!(fixture.claim("w", 5).await.len(), 2);
+    due(0).await;
+    fixture.create(3).await;
+    due(1).await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
 async fn what_was_claimed_ahead_of_its_time_and_handed_back_keeps_its_time() {
     let fixture = Fixture::new().await;
     let later = TaskToCreate { due: Due::After(Duration::from_secs(30)), ..task(0) };

@@ -26,36 +26,49 @@ const PUMP_TOGETHER: Duration = Duration::from_millis(10);
 
 /// A statement that has drawn a number for the inbox has almost always committed or failed by then, ...
 const USUAL: Duration = Duration::from_secs(1);
-/// ... and by then always (see the statement time-out).
-const SETTLED: Duration = Duration::from_secs(40);
-/// ... unless something the time-out does not govern went wrong: a look from the bottom.
+/// ... and after so many looks a second apart that the database has answered always (see the statement time-out), ...
+const SETTLED_LOOKS: usize = 40;
+/// ... unless something went wrong that the time-out does not govern: a look from the bottom.
 const DEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// Where the inbox begins, so that rows that were moved long ago are not walked over again: while somebody holds a transaction open
-/// nothing may remove them. Most looks begin where the inbox did a second ago, one a second 40 s back, one a minute at the bottom.
+/// nothing may remove them.
+///
+/// Whether something waits is looked at from where the inbox began a second ago, once a second from where all is settled. What waits
+/// is always moved from there: of two rows of a statement that commits late, the second must not be moved without the first.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox(Mutex<Beginning>);
 
 #[derive(Debug, Default)]
 struct Beginning {
-    /// What was found first, and when: one a second, the youngest at the back; of those older than [`SETTLED`] the youngest only.
+    /// What was found first, and when: one a second, the youngest at the back.
     found: VecDeque<(Instant, i64)>,
     next_careful: Option<Instant>,
     next_deep: Option<Instant>,
 }
 
+/// Numbers of the inbox below which nothing is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Begins {
+    looking: i64,
+    moving: i64,
+}
+
 impl Inbox {
-    fn begins(&self, now: Instant) -> i64 {
+    fn begins(&self, now: Instant) -> Begins {
         let mut beginning = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if beginning.next_deep.is_none_or(|next| now >= next) {
             beginning.next_deep = now.checked_add(DEEP_EVERY);
-            return 0;
+            return Begins { looking: 0, moving: 0 };
         }
-        let is_careful = beginning.next_careful.is_none_or(|next| now >= next);
-        if is_careful {
+        let moving = beginning.settled();
+        if beginning.next_careful.is_none_or(|next| now >= next) {
             beginning.next_careful = now.checked_add(USUAL);
+            return Begins { looking: moving, moving };
         }
-        beginning.before(now, if is_careful { SETTLED } else { USUAL })
+        let usual = |(at, _): &&(Instant, i64)| now.saturating_duration_since(*at) >= USUAL;
+        let looking = beginning.found.iter().rev().find(usual).map_or(moving, |(_, first)| *first);
+        Begins { looking, moving }
     }
 
     fn found(&self, first: i64, now: Instant) {
@@ -64,17 +77,16 @@ impl Inbox {
             return;
         }
         beginning.found.push_back((now, first));
-        while beginning.found.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= SETTLED) {
+        if beginning.found.len() > SETTLED_LOOKS {
             beginning.found.pop_front();
         }
     }
 }
 
 impl Beginning {
-    /// Where it began so long ago.
-    fn before(&self, now: Instant, ago: Duration) -> i64 {
-        let old_enough = |(at, _): &&(Instant, i64)| now.saturating_duration_since(*at) >= ago;
-        self.found.iter().rev().find(old_enough).map_or(0, |(_, first)| *first)
+    fn settled(&self) -> i64 {
+        let is_full = self.found.len() >= SETTLED_LOOKS;
+        self.found.front().filter(|_| is_full).map_or(0, |(_, first)| *first)
     }
 }
 
@@ -141,14 +153,15 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn advance_events(&self) -> Result<bool, StoreError> {
+        let begins = self.inbox.begins(Instant::now());
         let first: Option<i64> = sqlx::query_scalar("select min(id) from event_inbox where id >= $1")
-            .bind(self.inbox.begins(Instant::now()))
+            .bind(begins.looking)
             .fetch_one(&self.pool)
             .await?;
         let Some(first) = first else { return Ok(false) };
         self.inbox.found(first, Instant::now());
         let (moved, _): (i64, Option<String>) =
-            sqlx::query_as(ADVANCE).bind(MOVED_MAX).bind(first).fetch_one(&self.pool).await?;
+            sqlx::query_as(ADVANCE).bind(MOVED_MAX).bind(begins.moving).fetch_one(&self.pool).await?;
         Ok(moved >= MOVED_MAX)
     }
 
@@ -258,22 +271,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_inbox_begins_where_it_did_a_second_ago_then_further_back_then_at_the_bottom() {
+    fn the_inbox_is_looked_at_from_a_second_ago_and_moved_from_where_all_is_settled() {
         let (inbox, start) = (Inbox::default(), Instant::now());
-        let ms = |n: u64| start + Duration::from_millis(n);
-        let look = |at: u64, first: i64| {
-            let begins = inbox.begins(ms(at));
-            inbox.found(first, ms(at));
-            begins
+        let look = |ms: u64, first: i64| {
+            let now = start + Duration::from_millis(ms);
+            let Begins { looking, moving } = inbox.begins(now);
+            inbox.found(first, now);
+            (looking, moving)
         };
-        assert_eq!(look(0, 100), 0, "nothing is known");
-        assert_eq!(look(500, 150), 0, "what was drawn before 100 may not have been committed");
-        assert_eq!(look(1_000, 200), 100, "as is usual, a second later it has been");
-        assert_eq!(look(1_500, 250), 0, "once a second it may not");
-        assert_eq!(look(2_000, 300), 200);
-        assert_eq!(look(40_000, 4_000), 100, "after 40 s it has been for certain");
-        assert_eq!(look(40_500, 4_050), 300);
-        assert_eq!(look(60_000, 6_000), 0, "once a minute from the bottom all the same");
-        assert_eq!(look(60_100, 6_010), 300, "the last that was found 40 s ago");
+        assert_eq!(look(0, 100), (0, 0), "nothing is known");
+        assert_eq!(look(500, 150), (0, 0), "the first careful look");
+        assert_eq!(look(1_000, 200), (100, 0), "what was drawn before 100 has usually been committed by now");
+        assert_eq!(look(1_500, 250), (0, 0), "once a second that is not relied on");
+        for second in 2..40 {
+            assert_eq!(look(second * 1_000, second as i64 * 1_000).1, 0, "not settled");
+        }
+        assert_eq!(look(40_000, 40_000), (100, 100), "once a second from there");
+        assert_eq!(look(40_500, 40_500), (39_000, 100));
+        assert_eq!(look(60_000, 60_000), (0, 0), "once a minute from the bottom all the same");
+    }
+
+    #[test]
+    fn time_in_which_the_database_does_not_answer_settles_nothing() {
+        let (inbox, start) = (Inbox::default(), Instant::now());
+        inbox.begins(start);
+        inbox.found(100, start);
+        let Begins { moving, .. } = inbox.begins(start + Duration::from_secs(59));
+        assert_eq!(moving, 0);
     }
 }
