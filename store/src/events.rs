@@ -287,7 +287,7 @@ mod tests {
             assert_eq!(look(second * 1_000, second as i64 * 1_000).1, 0, "not settled");
         }
         assert_eq!(look(40_000, 40_000), (100, 100), "once a second from there");
-        assert_eq!(look(40_500, 40_500), (39_000, 100));
+        assert_eq!(look(40_500, 40_500), (39_000, 200));
         assert_eq!(look(60_000, 60_000), (0, 0), "once a minute from the bottom all the same");
     }
 
