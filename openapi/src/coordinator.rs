@@ -220,6 +220,11 @@ pub fn remove_worker() {}
     info(title = "TaskMaster coordinator", version = "1.0.0",
         description = "What workers say to a coordinator. A worker written from this document and the worker's own works with TaskMaster.\n\nThe first heartbeat carries the join token as its bearer token; its answer has the worker's own token, for everything after. When that one is refused (401), join again with the join token."),
     paths(send_heartbeat, update_task_status, list_workers, remove_worker, health::livez, health::readyz),
+    servers(
+        (url = "/", description = "A gateway, which passes on what workers say; not the list of workers"),
+        (url = "http://{address}", description = "A coordinator itself",
+            variables(("address" = (default = "127.0.0.1:8080", description = "Host and port")))),
+    ),
     modifiers(&WorkerToken, &Failures),
 )]
 pub struct CoordinatorApi;

@@ -617,6 +617,7 @@ pub fn revoke_key() {}
         health::livez, health::readyz
     ),
     components(schemas(Event, EventType, TaskStatus)),
+    servers((url = "/", description = "The gateway that serves this document")),
     modifiers(&ApiKey, &Failures),
 )]
 pub struct GatewayApi;

@@ -20,14 +20,14 @@ pub struct Readiness {
 }
 
 /// 200 while the process runs.
-#[utoipa::path(get, path = LIVEZ, operation_id = "livez", tag = "health",
+#[utoipa::path(get, path = LIVEZ, operation_id = "livez", tag = "health", security(()),
     responses((status = 200, description = "The process runs"),
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json")))]
 pub fn livez() {}
 
 /// 200 while the process can do its work.
-#[utoipa::path(get, path = READYZ, operation_id = "readyz", tag = "health",
+#[utoipa::path(get, path = READYZ, operation_id = "readyz", tag = "health", security(()),
     responses((status = 200, description = "Ready", body = Readiness), (status = 503, description = "Not ready", body = Readiness),
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json")))]
 pub fn readyz() {}

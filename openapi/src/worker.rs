@@ -197,6 +197,8 @@ pub fn get_worker_status() {}
     info(title = "TaskMaster worker", version = "1.0.0",
         description = "What a coordinator says to a worker. Serve this, and send heartbeats and reports as the coordinator's document says.\n\nEvery request carries the worker's `push_secret` as its bearer token."),
     paths(submit_task, release_tasks, get_worker_status, health::livez, health::readyz),
+    servers((url = "http://{address}", description = "A worker",
+        variables(("address" = (default = "127.0.0.1:9000", description = "Host and port, as its heartbeats name them"))))),
     modifiers(&PushSecret, &Failures),
 )]
 pub struct WorkerApi;

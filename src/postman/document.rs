@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const METHODS: [&str; 7] = ["get", "put", "post", "delete", "patch", "head", "options"];
 
@@ -82,7 +82,7 @@ impl Operation {
             path: path.to_owned(),
             summary,
             description,
-            secured: operation["security"].is_array(),
+            secured: operation["security"].as_array().is_some_and(|ways| ways.iter().any(|way| way != &json!({}))),
             parameters: list(&operation["parameters"]).map(Parameter::read).collect(),
             example: body.get("example").cloned(),
             answers: answers.map(|(status, answer)| (status.clone(), Answer::read(document, answer))).collect(),
