@@ -152,7 +152,7 @@ async fn a_database_that_is_stopped_past_every_lease_and_goes_on_costs_no_accept
     let held_back = hold_back(&book, &world.database.url, 400);
     let mut hits = Hits::default();
     while hits.each().iter().any(|count| *count < ENOUGH) {
-        assert!(hits.times < 6, "the fault hit too little: {hits}");
+        assert!(hits.times < 15, "the fault hit too little: {hits}");
         volley(&book, &world.targets, &world.database.url).await;
         hits.count(&world.database.url, Whose::Everybodys).await;
         hits.creating += clients.volley(0, hits.times).await;
