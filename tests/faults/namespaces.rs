@@ -240,14 +240,14 @@ const WAYS: [Way; 3] = [Way::There, Way::Back, Way::Both];
 #[derive(Default)]
 struct Storm {
     hits: [Hits; LINKS.len()],
-    turn: usize,
 }
 
 impl Storm {
     /// Cuts a link of the next of its parts. Gives back the gateway in it.
     async fn cut(&mut self, installation: &Installation, link: Link, way: Way) -> Option<usize> {
-        self.turn += 1;
-        let of = |count: usize| self.turn % count;
+        // Short and long cuts alternate: each part has its turn at both.
+        let times = self.hits[link as usize].times as usize;
+        let of = |count: usize| (times + times / 2) % count;
         let Installation { gateways, coordinators, workers, database, network, .. } = installation;
         let hub = network.hub();
         let mut gateway = None;
@@ -328,7 +328,7 @@ const MIXED: Plan =
     Plan { gateways: 2, coordinators: 2, workers: 2, heartbeat_seconds: 1.0, worker_arguments: &["--slots", "100"] };
 const PACE: Pace = Pace { clients: 8, pause_ms: 50, batch_max: 30, commands: 5 };
 const LIVE_MAX: i64 = 100;
-const ROUNDS_MAX: u64 = 5;
+const ROUNDS_MAX: u64 = 10;
 const SHORT: Duration = Duration::from_secs(1);
 /// Past the lease of a worker (3 s) and that of a coordinator (5 s).
 const LONG: Duration = Duration::from_secs(7);
