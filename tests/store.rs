@@ -127,7 +127,7 @@ async fn a_claim_looks_only_at_its_bands_and_takes_no_more_than_there_are_seats(
 /// Every band, from the bottom.
 async fn bands(store: &Store) -> Vec<BandFrom> {
     let lanes = store.lanes().await.unwrap();
-    Band::of(&lanes).map(|band| BandFrom { band, low_water: None }).collect()
+    Band::of(lanes.iter().map(|lane| lane.id)).map(|band| BandFrom { band, low_water: None }).collect()
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 use taskmaster_openapi::gateway::Backlog;
 use tokio::sync::Mutex;
 
-use crate::claim::{Band, PRIORITIES};
+use crate::claim::Band;
 use crate::error::StoreError;
 use crate::row::from_row;
 
@@ -128,5 +128,5 @@ impl Look {
 async fn bands(connection: &mut PgConnection) -> Result<Vec<Band>, StoreError> {
     let lanes: Vec<i32> =
         sqlx::query_scalar("select lane from task_counts where status = 0 and n > 0").fetch_all(connection).await?;
-    Ok(lanes.into_iter().flat_map(|lane| PRIORITIES.map(|priority| Band { lane, priority })).collect())
+    Ok(Band::of(lanes).collect())
 }

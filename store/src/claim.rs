@@ -21,12 +21,12 @@ pub struct Band {
 }
 
 /// The priorities that tasks have (see the contract).
-pub const PRIORITIES: [i16; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+const PRIORITIES: [i16; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 
 impl Band {
-    /// Every band that there can be of these lanes.
-    pub fn of(lanes: &[Lane]) -> impl Iterator<Item = Self> + '_ {
-        lanes.iter().flat_map(|lane| PRIORITIES.map(|priority| Self { lane: lane.id, priority }))
+    /// Every band that there can be of the lanes with these ids.
+    pub fn of(lanes: impl IntoIterator<Item = i32>) -> impl Iterator<Item = Self> {
+        lanes.into_iter().flat_map(|lane| PRIORITIES.map(|priority| Self { lane, priority }))
     }
 }
 
