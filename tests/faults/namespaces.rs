@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Connection, PgConnection};
 use taskmaster_store::{DatabaseArgs, Store};
 use uuid::Uuid;
@@ -83,6 +82,13 @@ impl DatabaseNode {
         let answers = async || PgConnection::connect(&database.url).await.ok().map(drop);
         until("the database answers", answers).await;
         Self { host, _process: process, _cluster: cluster, database }
+    }
+
+    /// The tasks that a worker holds.
+    async fn held_by(&self, worker: &str) -> Vec<Uuid> {
+        let mut connection = self.database.connect().await;
+        let held = sqlx::query_scalar("select id from tasks where status > 0 and worker_id = $1").bind(worker);
+        held.fetch_all(&mut connection).await.expect("the tasks")
     }
 }
 
@@ -363,40 +369,42 @@ async fn packets_lost_between_any_two_parts_cost_no_task_and_all_goes_on_by_itse
     assert!(storm.is_enough(), "the cuts hit too little");
 }
 
+/// One coordinator: each worker gets as many tasks as every other.
 const CUT_OFF: Plan =
-    Plan { gateways: 1, coordinators: 2, workers: 3, heartbeat_seconds: 5.0, worker_arguments: &["--slots", "400"] };
+    Plan { gateways: 1, coordinators: 1, workers: 3, heartbeat_seconds: 5.0, worker_arguments: &["--slots", "400"] };
 
 #[tokio::test]
 #[ignore = "needs root: network namespaces"]
 async fn what_a_worker_held_that_is_cut_off_entirely_runs_elsewhere_within_20_seconds() {
     let test = "namespaces::what_a_worker_held_that_is_cut_off_entirely_runs_elsewhere_within_20_seconds";
     let Some(network) = Network::enter(test, CUT_OFF.hosts()) else { return };
-    let installation = Installation::start(network, &CUT_OFF).await;
+    let mut installation = Installation::start(network, &CUT_OFF).await;
     let book = installation.book();
-    let create = async |after_ms: i64, ms: u64| {
-        let now = DateTime::from_timestamp_micros(Utc::now().timestamp_micros()).expect("a time");
-        let spec = Spec { scheduled_at: Some(now + TimeDelta::milliseconds(after_ms)), ..Spec::default() };
+    let create = async |ms: u64| {
+        let spec = Spec::default();
         let task = installation.targets.task(Deed::Http { ms }, &spec);
         assert!(!book.create(0, vec![(spec, task); 3 * (ENOUGH as usize + 50)]).await.is_empty(), "accepted");
     };
-    let worker = &installation.workers[0];
-    let (mut held, mut hits) = (Vec::new(), Hits::default());
-    // Some run while others are with their workers and wait for their time, which is a short moment.
-    create(0, 15_000).await;
-    let mut next = Instant::now();
-    until_within(Duration::from_secs(30), "the worker has begun, and has more", async || {
-        if next <= Instant::now() {
-            create(1_500, 500).await;
-            next = Instant::now() + Duration::from_secs(3);
-        }
-        held = installation.held_by(&worker.id).await;
-        hits = Hits::default();
-        hits.count(installation.url(), Whose::Worker(&worker.id)).await;
-        (hits.started >= ENOUGH && hits.picked >= ENOUGH).then_some(())
+    let worker = &mut installation.workers[0];
+    let (url, id) = (installation.database.database.url.as_str(), worker.id.clone());
+    let hits = async || {
+        let mut hits = Hits::default();
+        hits.count(url, Whose::Worker(&id)).await;
+        hits
+    };
+    create(15_000).await;
+    until("the worker has begun", async || (hits().await.started >= ENOUGH).then_some(())).await;
+    // It answers no push while it is stopped: what it is given it has, and has not begun.
+    worker.process.pause();
+    create(500).await;
+    let hits = until("the worker has more", async || {
+        Some(hits().await).filter(|hits| hits.started >= ENOUGH && hits.picked >= ENOUGH)
     })
     .await;
+    let held = installation.database.held_by(&id).await;
     installation.network.isolate(&worker.host);
     let cut = Stamp::now().monotonic;
+    worker.process.resume();
     let runs_elsewhere = async || {
         let runs = installation.targets.executions();
         let began = |task: &Uuid| {
@@ -454,13 +462,4 @@ async fn a_long_cut_to_the_database_is_over_for_every_part_within_seconds_of_its
     drop(held_back);
     let history = clients.stop().await;
     installation.finish(history).await;
-}
-
-impl Installation {
-    /// The tasks that a worker holds.
-    async fn held_by(&self, worker: &str) -> Vec<Uuid> {
-        let mut connection = self.database.database.connect().await;
-        let held = sqlx::query_scalar("select id from tasks where status > 0 and worker_id = $1").bind(worker);
-        held.fetch_all(&mut connection).await.expect("the tasks")
-    }
 }
