@@ -1,8 +1,9 @@
 //! The words of the command line. Every flag of a process is an environment variable as well.
 
+use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use sqlx::postgres::PgConnectOptions;
 use taskmaster_service::Secret;
 use taskmaster_service::logging::LogArgs;
@@ -87,14 +88,13 @@ pub struct ReplicaArgs {
 }
 
 impl ReplicaArgs {
-    /// The store, with the replica if there is one. A blank URL counts as none: an environment file may set a variable to nothing.
+    /// The store, with the replica if there is one.
     ///
     /// # Errors
     /// One line, without the URL, which has a password in it.
     pub fn added_to(&self, store: Store, pool: &DatabaseArgs) -> Result<Store, String> {
-        let url = self.database_read_url.as_ref().map(|url| url.expose().trim()).filter(|url| !url.is_empty());
-        let Some(url) = url else { return Ok(store) };
-        let options = url.parse().map_err(|error| {
+        let Some(url) = &self.database_read_url else { return Ok(store) };
+        let options = url.expose().parse().map_err(|error| {
             format!("--database-read-url (DATABASE_READ_URL) is not a URL such as postgres://user:password@host:5432/database: {error}")
         })?;
         Ok(store.with_replica(options, pool, Duration::from_secs(self.database_read_lag_seconds.into())))
@@ -129,12 +129,36 @@ pub struct CoordinatorArgs {
     pub migrate: bool,
 }
 
+/// The command line and the environment variables of this process. Ends the process where they are wrong, or ask for help.
+pub fn parse() -> Cli {
+    let matches = without_blank_variables(Cli::command(), &variable).get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+fn variable(name: &OsStr) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// An environment file may set a variable to nothing: that counts as not set.
+fn without_blank_variables(
+    command: clap::Command,
+    variable: &dyn Fn(&OsStr) -> Option<OsString>,
+) -> clap::Command {
+    let is_blank = |arg: &Arg| {
+        let value = arg.get_env().and_then(variable);
+        value.is_some_and(|value| value.to_str().is_some_and(|value| value.trim().is_empty()))
+    };
+    command
+        .mut_args(|arg| if is_blank(&arg) { arg.env(None::<&str>) } else { arg })
+        .mut_subcommands(|subcommand| without_blank_variables(subcommand, variable))
+}
+
 /// The settings of one process as its environment variables have them, for processes that have no command line of their own.
 ///
 /// # Errors
 /// Says which variable is wrong.
 pub fn from_environment<T: Args>(arguments: &[&str]) -> Result<T, String> {
-    let command = T::augment_args(clap::Command::new("taskmaster"));
+    let command = without_blank_variables(T::augment_args(clap::Command::new("taskmaster")), &variable);
     let matches = command
         .try_get_matches_from(std::iter::once(&"taskmaster").chain(arguments))
         .map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())?;
@@ -144,11 +168,19 @@ pub fn from_environment<T: Args>(arguments: &[&str]) -> Result<T, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_variable_that_is_set_to_nothing_is_as_good_as_not_set() {
+        let blank = |name: &OsStr| (name.to_str() != Some("TASKMASTER_SLOTS")).then(|| OsString::from(" "));
+        let cli = without_blank_variables(Cli::command(), &blank);
+        let worker = cli.find_subcommand("worker").unwrap();
+        let with_variable: Vec<_> = worker.get_arguments().filter_map(|arg| arg.get_env()).collect();
+        assert_eq!(with_variable, ["TASKMASTER_SLOTS"]);
     }
 
     #[test]

@@ -1,12 +1,11 @@
 use std::process::ExitCode;
 
-use clap::Parser;
-use taskmaster::cli::{Cli, Command};
-use taskmaster::{bench, documents, health, keys, parts, up};
+use taskmaster::cli::Command;
+use taskmaster::{bench, cli, documents, health, keys, parts, up};
 use taskmaster_service::{Shutdown, logging};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = cli::parse();
     if let Command::CommandGuard = cli.command {
         taskmaster_worker::guard_main();
         return ExitCode::SUCCESS;

@@ -11,6 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use taskmaster_openapi::report::TaskClaim;
 use taskmaster_store::StoreError;
 use taskmaster_store::claim::{Band, BandFrom, Claimed, Lane};
+use taskmaster_store::deep::DeepLooks;
 use taskmaster_store::wakeup::{Channel, Listener, Wakeup};
 use tokio::sync::mpsc;
 
@@ -27,11 +28,8 @@ const LATE_COMMIT: TimeDelta = TimeDelta::milliseconds(500);
 const RESCAN: TimeDelta = TimeDelta::seconds(30);
 /// What is due and was not claimed is locked by another coordinator: it is looked at again after so long.
 const SOONEST: Duration = Duration::from_millis(1);
-/// Of so many polls one looks from the bottom, ...
+/// Of so many polls one looks from the bottom.
 const DEEP_EVERY: u32 = 6;
-/// ... but seldom enough to take no more than a hundredth of the time: while somebody holds a transaction open, what lies below the
-/// marks piles up, and nothing may remove it.
-const DEEP_SHARE: u32 = 100;
 /// After a claim that found less than there was room for, late commits are looked for once more.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Notifications that may wait for the poller; the connection is not read further before.
@@ -63,8 +61,7 @@ pub(crate) struct Poller {
     lanes: Vec<Lane>,
     bands: HashMap<Band, Watch>,
     next_poll: Instant,
-    /// When a poll looks from the bottom next.
-    next_deep: Instant,
+    deep: DeepLooks,
     /// The numbers of the newest claims that were heard of, and when.
     heard: VecDeque<(Instant, i64)>,
     /// A claim was not answered: until then it may turn out to have been made.
@@ -86,7 +83,7 @@ impl Poller {
             lanes: Vec::new(),
             bands: HashMap::new(),
             next_poll: Instant::now(),
-            next_deep: Instant::now(),
+            deep: DeepLooks::default(),
             heard: VecDeque::new(),
             unheard_until: None,
         }
@@ -176,7 +173,7 @@ impl Poller {
         self.next_poll = now + self.coordinator.config.poll_seconds;
         self.give_back_unheard().await?;
         self.lanes = self.coordinator.noted(self.coordinator.store.lanes().await)?;
-        let from_the_bottom = now >= self.next_deep;
+        let from_the_bottom = self.deep.is_due(now);
         for watch in self.bands.values_mut() {
             watch.low_water = watch.low_water.filter(|_| !from_the_bottom).map(|mark| mark - RESCAN);
             watch.below = true;
@@ -184,8 +181,7 @@ impl Poller {
         let asked = Instant::now();
         self.look_ahead(&self.all_bands()).await?;
         if from_the_bottom {
-            let pause = self.coordinator.config.poll_seconds * DEEP_EVERY;
-            self.next_deep = now + pause.max(asked.elapsed() * DEEP_SHARE);
+            self.deep.looked(asked, self.coordinator.config.poll_seconds * DEEP_EVERY);
         }
         let by_then = Instant::now() + SOONEST;
         let due = self.bands.values_mut().filter(|watch| watch.at.is_some_and(|at| at <= by_then));

@@ -61,18 +61,6 @@ pub fn seconds_or_zero(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Parses yes or no as `clap`'s `BoolishValueParser` does. Blank counts as no: an environment file may set a variable to nothing.
-///
-/// # Errors
-/// Says what is possible when the text is neither.
-pub fn boolish(text: &str) -> Result<bool, String> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" | "t" | "true" | "on" | "1" => Ok(true),
-        "" | "n" | "no" | "f" | "false" | "off" | "0" => Ok(false),
-        _ => Err("must be true or false".into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,13 +70,6 @@ mod tests {
         let secret = Secret::new("hunter2");
         assert_eq!(format!("{secret:?} {secret}"), "*** ***");
         assert_eq!(secret.expose(), "hunter2");
-    }
-
-    #[test]
-    fn yes_and_no_have_many_words_and_blank_is_no() {
-        assert!(["true", "1", "YES", " on "].iter().all(|text| boolish(text) == Ok(true)));
-        assert!(["false", "0", "No", "off", "", " "].iter().all(|text| boolish(text) == Ok(false)));
-        assert!(["maybe", "2"].iter().all(|text| boolish(text).is_err()));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use taskmaster_openapi::gateway::Backlog;
 use tokio::sync::Mutex;
 
 use crate::claim::Band;
+use crate::deep::DeepLooks;
 use crate::error::StoreError;
 use crate::row::from_row;
 
@@ -21,9 +22,8 @@ const DUE_COUNTED_MAX: i64 = 10_000;
 const KEPT: Duration = Duration::from_secs(1);
 /// A transaction may commit its tasks so long after they became due without being overlooked until the next look from the bottom.
 const LATE_COMMIT: TimeDelta = TimeDelta::seconds(2);
-/// A look begins at the bottom this often, and seldom enough to take no more than a hundredth of the time.
+/// A look begins at the bottom this often.
 const DEEP_EVERY: Duration = Duration::from_secs(60);
-const DEEP_SHARE: u32 = 100;
 
 /// What is known of one server's backlog.
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ struct Known {
     found: Option<(Instant, Backlog)>,
     /// Nothing unclaimed is due before, by band.
     low_water: HashMap<Band, DateTime<Utc>>,
-    next_deep: Option<Instant>,
+    deep: DeepLooks,
 }
 
 #[derive(Debug)]
@@ -72,8 +72,13 @@ select now() as now, (select count(*) from due) as due,
   from head";
 
 impl Backlogs {
-    /// The backlog, a second old at most; of a server that is itself behind by `age`, so much older.
-    pub async fn get(&self, connection: &mut PgConnection, age: Duration) -> Result<Backlog, StoreError> {
+    /// The backlog of these bands, a second old at most; of a server that is itself behind by `age`, so much older.
+    pub async fn get(
+        &self,
+        connection: &mut PgConnection,
+        bands: Vec<Band>,
+        age: Duration,
+    ) -> Result<Backlog, StoreError> {
         let mut known = self.0.lock().await;
         if let Some((at, backlog)) = &known.found
             && at.elapsed() < KEPT
@@ -81,11 +86,10 @@ impl Backlogs {
             return Ok(backlog.clone());
         }
         let began = Instant::now();
-        let is_deep = known.next_deep.is_none_or(|next| began >= next);
+        let is_deep = known.deep.is_due(began);
         if is_deep {
             known.low_water.clear();
         }
-        let bands = bands(connection).await?;
         let low = bands.iter().map(|band| known.low_water.get(band).copied().unwrap_or(DateTime::UNIX_EPOCH));
         let look: Look = sqlx::query_as(LOOK)
             .bind(bands.iter().map(|band| band.lane).collect::<Vec<_>>())
@@ -95,7 +99,7 @@ impl Backlogs {
             .fetch_one(connection)
             .await?;
         if is_deep {
-            known.next_deep = Some(began + DEEP_EVERY.max(began.elapsed() * DEEP_SHARE));
+            known.deep.looked(began, DEEP_EVERY);
         }
         known.low_water = look.low_water(bands, age);
         let backlog = look.backlog();
@@ -122,11 +126,4 @@ impl Look {
         }
         marks
     }
-}
-
-/// The bands that may have something due: those of lanes with queued tasks.
-async fn bands(connection: &mut PgConnection) -> Result<Vec<Band>, StoreError> {
-    let lanes: Vec<i32> =
-        sqlx::query_scalar("select lane from task_counts where status = 0 and n > 0").fetch_all(connection).await?;
-    Ok(Band::of(lanes).collect())
 }

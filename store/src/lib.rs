@@ -2,7 +2,8 @@
 //!
 //! In reading order: [`rules`] (what may happen to a task, without a database), [`database`] (connections, migrations),
 //! [`create`], [`read`], [`replica`] (the same from a standby), [`change`] (what users do), [`claim`], [`outcome`], [`rescue`] (what coordinators do), [`fleet`]
-//! (workers and coordinators), [`keys`] (API keys), [`quotas`] (what gateways have admitted), [`events`] (the log), [`stats`], [`wakeup`] (notifications), [`upkeep`] (partitions, retention).
+//! (workers and coordinators), [`keys`] (API keys), [`quotas`] (what gateways have admitted), [`events`] (the log), [`stats`],
+//! [`deep`] (when to look from the bottom), [`wakeup`] (notifications), [`upkeep`] (partitions, retention).
 
 pub mod rules;
 
@@ -23,6 +24,7 @@ pub mod keys;
 pub mod quotas;
 
 pub mod events;
+pub mod deep;
 pub mod stats;
 pub mod upkeep;
 pub mod wakeup;

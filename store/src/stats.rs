@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 use taskmaster_openapi::gateway::{FleetStats, QueueStats, Rates, Stats, StatusCounts};
 
 use crate::backlog::Backlogs;
+use crate::claim::Band;
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::fleet::WORKER_LEASE_SECONDS;
@@ -33,8 +34,11 @@ impl Store {
         backlogs: &Backlogs,
         age: Duration,
     ) -> Result<Stats, StoreError> {
-        let (tasks, queues) = counts(connection).await?;
-        let backlog = backlogs.get(connection, age).await?;
+        let counts = counts(connection).await?;
+        // Only lanes with queued tasks may have something due.
+        let queued = counts.iter().filter(|(_, _, status, n)| *status == 0 && *n > 0).map(|(lane, ..)| *lane);
+        let backlog = backlogs.get(connection, Band::of(queued).collect(), age).await?;
+        let (tasks, queues) = sums(&counts);
         let (at, workers, slots): (DateTime<Utc>, i64, i64) = sqlx::query_as(
             "select now(), count(*), coalesce(sum(slots), 0)::bigint from workers where seen_at > now() - $1 * interval '1 second'",
         )
@@ -46,19 +50,23 @@ impl Store {
     }
 }
 
-async fn counts(connection: &mut PgConnection) -> Result<(StatusCounts, Vec<QueueStats>), StoreError> {
-    let rows: Vec<(String, i16, i64)> = sqlx::query_as(
-        "select l.queue, c.status, sum(c.n)::bigint from task_counts c join lanes l on l.id = c.lane group by 1, 2",
-    )
-    .fetch_all(connection)
-    .await?;
+/// Lane, its queue, a status, and how many tasks of the lane have it.
+type LaneCount = (i32, String, i16, i64);
+
+async fn counts(connection: &mut PgConnection) -> Result<Vec<LaneCount>, StoreError> {
+    let sql = "select l.id, l.queue, c.status, c.n from task_counts c join lanes l on l.id = c.lane";
+    Ok(sqlx::query_as(sql).fetch_all(connection).await?)
+}
+
+/// Of all tasks, and by queue.
+fn sums(counts: &[LaneCount]) -> (StatusCounts, Vec<QueueStats>) {
     let mut all = StatusCounts::default();
     let mut queues: BTreeMap<String, StatusCounts> = BTreeMap::new();
-    for (queue, status, n) in rows {
-        *all.of_mut(status_from(status)) += n;
-        *queues.entry(queue).or_default().of_mut(status_from(status)) += n;
+    for (_, queue, status, n) in counts {
+        *all.of_mut(status_from(*status)) += n;
+        *queues.entry(queue.clone()).or_default().of_mut(status_from(*status)) += n;
     }
-    Ok((all, queues.into_iter().map(|(queue, tasks)| QueueStats { queue, tasks }).collect()))
+    (all, queues.into_iter().map(|(queue, tasks)| QueueStats { queue, tasks }).collect())
 }
 
 async fn rates(connection: &mut PgConnection) -> Result<Rates, StoreError> {
