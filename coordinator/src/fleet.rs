@@ -12,6 +12,9 @@ use crate::rate::Rate;
 
 /// Besides its free slots, a worker is given as much as it got through lately in so long.
 const AHEAD: Duration = Duration::from_millis(100);
+/// While a worker has work ahead, it is given more once there is room for such a part of what it may have ahead: a claim is a
+/// statement and a push a request, whatever the number of tasks.
+const WORTH_A_CLAIM: usize = 4;
 
 /// A worker at home here.
 #[derive(Debug)]
@@ -72,7 +75,9 @@ impl Member {
             return 0;
         }
         let ahead = (self.rate.get(now) * AHEAD.as_secs_f64()).floor() as usize;
-        (self.slots + ahead).min(self.capacity).saturating_sub(self.outstanding.len())
+        let room = (self.slots + ahead).min(self.capacity).saturating_sub(self.outstanding.len());
+        let has_work_ahead = self.outstanding.len() > self.slots;
+        if has_work_ahead && room < ahead / WORTH_A_CLAIM { 0 } else { room }
     }
 
     fn serves(&self, lane: &Lane) -> bool {
@@ -283,6 +288,25 @@ mod tests {
         let done: Vec<TaskClaim> = (0..100).map(claim).collect();
         assert_eq!(fleet.settle("w00", &done, true, now).len(), 100);
         assert_eq!(fleet.seats(&ids, 1_000, now).len(), 5 + 200);
+    }
+
+    #[test]
+    fn a_worker_with_work_ahead_is_given_more_in_parts_that_are_worth_a_claim() {
+        let now = Instant::now();
+        let (mut fleet, ids) = fleet(&[5], now);
+        let mut give = |fleet: &mut Fleet, numbers: std::ops::Range<i64>| numbers.for_each(|n| fleet.give("w00", claim(n), now));
+        give(&mut fleet, 0..100);
+        fleet.settle("w00", &(0..100).map(claim).collect::<Vec<_>>(), true, now);
+        // Its slots, and 200 ahead.
+        give(&mut fleet, 100..305);
+        fleet.settle("w00", &(100..149).map(claim).collect::<Vec<_>>(), false, now);
+        assert_eq!(fleet.seats(&ids, 1_000, now).len(), 0);
+        fleet.settle("w00", &[claim(149)], false, now);
+        assert_eq!(fleet.seats(&ids, 1_000, now).len(), 50);
+        // Later it counts as slow: it has nothing ahead, and each free slot is given something.
+        let later = now + Duration::from_secs(5);
+        fleet.settle("w00", &(150..301).map(claim).collect::<Vec<_>>(), false, later);
+        assert_eq!(fleet.seats(&ids, 1_000, later).len(), 1);
     }
 
     #[test]

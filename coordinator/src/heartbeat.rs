@@ -26,12 +26,15 @@ type Answer = Option<BeatAnswer>;
 /// What a worker was given must be among what it holds by then.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
 
+/// Heartbeats that come within so long of others are kept together: hundreds of workers cost a few statements a second.
+const REST: Duration = Duration::from_millis(200);
+
 /// Heartbeats on their way to the database.
 pub(crate) type Beats = Batcher<Beat, Answer>;
 
 /// What collects heartbeats, and what drives it.
 pub(crate) fn beats(store: Store) -> (Beats, impl Future<Output = ()> + Send) {
-    let limits = BatchLimits { waiting_max: 10_000, batch_weight_max: 1_000, concurrency: 1 };
+    let limits = BatchLimits { waiting_max: 10_000, batch_weight_max: 1_000, concurrency: 1, rest: REST };
     Batcher::new(
         limits,
         |_| 1,

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use taskmaster_openapi::report::{ReportCode, ReportResult, ReportStatus, TaskClaim};
 use taskmaster_openapi::{Code, Problem, limits};
@@ -27,8 +28,12 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// The recorder, and what drives it.
     pub fn new(store: Store) -> (Self, impl Future<Output = ()> + Send) {
-        let limits =
-            BatchLimits { waiting_max: WAITING_MAX, batch_weight_max: limits::REPORTS_MAX, concurrency: CONCURRENCY };
+        let limits = BatchLimits {
+            waiting_max: WAITING_MAX,
+            batch_weight_max: limits::REPORTS_MAX,
+            concurrency: CONCURRENCY,
+            rest: Duration::ZERO,
+        };
         let (batcher, driver) = Batcher::new(limits, Vec::len, move |requests| {
             let store = store.clone();
             async move { record(&store, requests).await }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -15,6 +16,8 @@ pub struct BatchLimits {
     pub batch_weight_max: usize,
     /// Batches in progress at once.
     pub concurrency: usize,
+    /// So long after a batch was answered another may take its place: more items travel together, and a lone one still goes at once.
+    pub rest: Duration,
 }
 
 /// Why an item was not worked on.
@@ -101,6 +104,9 @@ async fn drive<I, O, W, F>(
                 // The caller may have gone away; its item was worked on all the same.
                 let _ = answer.send(result);
             }
+            if !limits.rest.is_zero() {
+                tokio::time::sleep(limits.rest).await;
+            }
         });
     }
     while running.join_next().await.is_some() {}
@@ -131,7 +137,7 @@ mod tests {
     use std::sync::Mutex;
     use tokio::sync::Semaphore;
 
-    const LIMITS: BatchLimits = BatchLimits { waiting_max: 100, batch_weight_max: 10, concurrency: 1 };
+    const LIMITS: BatchLimits = BatchLimits { waiting_max: 100, batch_weight_max: 10, concurrency: 1, rest: Duration::ZERO };
 
     #[tokio::test]
     async fn items_that_wait_travel_together_and_each_caller_gets_its_own_answer() {
@@ -168,6 +174,24 @@ mod tests {
         let sizes = sizes.lock().unwrap();
         assert_eq!(sizes.iter().sum::<usize>(), 25);
         assert!(sizes.len() < 25 && sizes.iter().all(|s| *s <= 10), "{sizes:?}");
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_a_batch_rests_travels_together() {
+        let sizes = Arc::new(Mutex::new(Vec::new()));
+        let seen = sizes.clone();
+        let limits = BatchLimits { rest: Duration::from_secs(2), ..LIMITS };
+        let (batcher, driver) = Batcher::new(limits, |_| 1, move |items: Vec<u32>| {
+            seen.lock().unwrap().push(items.len());
+            async move { items }
+        });
+        let asking = async {
+            assert_eq!(batcher.submit(0).await, Ok(0));
+            futures::future::join_all((1..=10).map(|item| batcher.submit(item))).await;
+            drop(batcher);
+        };
+        tokio::join!(driver, asking);
+        assert_eq!(*sizes.lock().unwrap(), [1, 10]);
     }
 
     #[tokio::test]

@@ -90,7 +90,7 @@ impl Store {
     pub async fn beat(&self, beats: &[Beat]) -> Result<Vec<BeatAnswer>, StoreError> {
         let mut transaction = self.begin().await?;
         sqlx::query("set local synchronous_commit = off").execute(&mut *transaction).await?;
-        let answers = sqlx::query_as(BEAT)
+        let answers: Vec<BeatAnswer> = sqlx::query_as(BEAT)
             .bind(beats.iter().map(|b| b.worker_id.clone()).collect::<Vec<_>>())
             .bind(beats.iter().map(|b| b.address.clone()).collect::<Vec<_>>())
             .bind(beats.iter().map(|b| b.slots).collect::<Vec<_>>())
@@ -102,7 +102,9 @@ impl Store {
             .fetch_all(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        self.events_waiting.notify_one();
+        if answers.iter().any(|answer| !answer.known) {
+            self.events_waiting.notify_one();
+        }
         Ok(answers)
     }
 

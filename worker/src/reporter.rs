@@ -18,6 +18,12 @@ use crate::slots::Slots;
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// Longest wait after a batch was not taken.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// After so many requests in a row for which a report was there already, the worker counts as busy: ...
+const BUSY_AFTER: u32 = 3;
+/// ... and lets reports gather for so long before the next request, unless so many are there. A start that is followed by its end
+/// within this time is told together with it.
+const GATHER: Duration = Duration::from_millis(5);
+const GATHERED: usize = 50;
 
 /// Sends the reports of one worker.
 #[derive(Debug)]
@@ -33,7 +39,8 @@ impl Reporter {
     pub async fn run(self, stop: Shutdown) {
         let mut pause = Pause::new(PAUSE_FIRST, PAUSE_MAX);
         let mut count_max = REPORTS_MAX;
-        while let Some(batch) = stop.or_stop(self.next_batch(count_max)).await {
+        let mut in_a_row = 0;
+        while let Some(batch) = stop.or_stop(self.next_batch(count_max, &mut in_a_row)).await {
             let request = UpdateTaskStatusRequest { worker_id: self.worker_id.clone(), reports: batch };
             let Some(answer) = stop.or_stop(self.send(&request)).await else { return };
             let reports = request.reports;
@@ -57,13 +64,18 @@ impl Reporter {
         }
     }
 
-    /// The next reports, as soon as there are any.
-    async fn next_batch(&self, count_max: usize) -> Vec<StatusReport> {
+    /// The next reports: as soon as there are any, or when some have gathered while the worker is busy.
+    async fn next_batch(&self, count_max: usize, in_a_row: &mut u32) -> Vec<StatusReport> {
+        if *in_a_row >= BUSY_AFTER && self.slots.board().reports_waiting() < GATHERED {
+            tokio::time::sleep(GATHER).await;
+        }
         loop {
             let batch = self.slots.board().take_reports(count_max, Instant::now());
             if !batch.is_empty() {
+                *in_a_row = in_a_row.saturating_add(1);
                 return batch;
             }
+            *in_a_row = 0;
             self.slots.reports.notified().await;
         }
     }

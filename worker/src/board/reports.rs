@@ -88,6 +88,11 @@ impl Board {
         reports
     }
 
+    /// How many reports wait to be sent, at most.
+    pub fn reports_waiting(&self) -> usize {
+        self.unsent.len()
+    }
+
     /// Reports that nobody has answered are sent again.
     pub fn put_back(&mut self, reports: &[StatusReport]) {
         for report in reports {
