@@ -1,5 +1,6 @@
 //! Swagger UI and the OpenAPI documents, all from this program: nothing is fetched from anywhere else.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -43,15 +44,12 @@ pub(crate) fn router(keys_required: bool) -> serde_json::Result<Router> {
         .route("/", get(|| async { moved(DOCS) }))
         // Without the slash, the page would look for its parts in `/`.
         .route(DOCS, get(|| async { moved("/docs/") }));
-    let page: Arc<str> = page(keys_required).into();
+    let parts = Arc::new(parts(keys_required));
     for path in ["/docs/", "/docs/{*file}"] {
-        let page = page.clone();
+        let parts = parts.clone();
         let serve = async move |file: Option<Path<String>>, headers: HeaderMap| {
-            let file = file.map(|path| path.0).unwrap_or_default();
-            match part(&page, &file) {
-                Ok((content_type, bytes)) => answer(&headers, &content_type, bytes),
-                Err(problem) => problem.into_response(),
-            }
+            let name = file.map(|path| path.0).unwrap_or_default();
+            parts.get(name.as_str()).map_or_else(no_such_part, |part| part.answer(&headers))
         };
         router = router.route(path, get(serve));
     }
@@ -72,28 +70,45 @@ fn moved(to: &'static str) -> Response {
     (StatusCode::FOUND, [(header::LOCATION, to)]).into_response()
 }
 
-/// A part of the page by its name: its media type, and itself.
-fn part(page: &str, file: &str) -> Result<(String, Bytes), Problem> {
-    match file {
-        "" | "index.html" => return Ok(("text/html; charset=utf-8".into(), Bytes::copy_from_slice(page.as_bytes()))),
-        "docs.css" => return Ok(("text/css; charset=utf-8".into(), STYLES.into())),
-        "docs.js" => return Ok(("text/javascript; charset=utf-8".into(), SCRIPT.into())),
-        _ if SWAGGER_UI.contains(&file) => {}
-        _ => return Err(Problem::new(Code::NotFound, "The documentation has no such file.")),
-    }
-    match utoipa_swagger_ui::serve(file, Arc::default()) {
-        Ok(Some(asset)) => Ok((asset.content_type, asset.bytes.into_owned().into())),
-        Ok(None) => Err(Problem::internal()),
-        Err(error) => {
-            tracing::error!(%error, file, "Swagger UI cannot be served");
-            Err(Problem::internal())
+/// A part of the page.
+struct Part {
+    content_type: String,
+    bytes: Bytes,
+}
+
+/// The parts of the page by their names; the page itself has none, and that of a file.
+fn parts(keys_required: bool) -> HashMap<&'static str, Part> {
+    let page = Bytes::from(page(keys_required));
+    let own = [
+        ("", "text/html; charset=utf-8", page.clone()),
+        ("index.html", "text/html; charset=utf-8", page),
+        ("docs.css", "text/css; charset=utf-8", STYLES.into()),
+        ("docs.js", "text/javascript; charset=utf-8", SCRIPT.into()),
+    ];
+    let own = own.map(|(name, content_type, bytes)| (name, Part { content_type: content_type.into(), bytes }));
+    let mut parts = HashMap::from(own);
+    for name in SWAGGER_UI {
+        match utoipa_swagger_ui::serve(name, Arc::default()) {
+            Ok(Some(asset)) => {
+                let bytes = asset.bytes.into_owned().into();
+                parts.insert(name, Part { content_type: asset.content_type, bytes });
+            }
+            Ok(None) => tracing::error!(name, "Swagger UI has no such file"),
+            Err(error) => tracing::error!(%error, name, "Swagger UI cannot be served"),
         }
+    }
+    parts
+}
+
+impl Part {
+    fn answer(&self, headers: &HeaderMap) -> Response {
+        let mut response = conditional::bytes(headers, &self.content_type, self.bytes.clone());
+        let policy = HeaderValue::from_static(DOCS_CONTENT_POLICY);
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+        response
     }
 }
 
-fn answer(headers: &HeaderMap, content_type: &str, bytes: Bytes) -> Response {
-    let mut response = conditional::bytes(headers, content_type, bytes);
-    let policy = HeaderValue::from_static(DOCS_CONTENT_POLICY);
-    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-    response
+fn no_such_part() -> Response {
+    Problem::new(Code::NotFound, "The documentation has no such file.").into_response()
 }

@@ -157,15 +157,30 @@ test("the other documents are there; what cannot be called from here is only sho
   const names = await docs.page.locator("#select option").allInnerTexts();
   assert.deepEqual(names.map((name) => name.split(":")[0]), ["TaskMaster", "Coordinator", "Worker"]);
   const elsewhere = docs.page.locator("#elsewhere");
-  for (const [place, operation, isHere] of [[1, "sendHeartbeat", true], [2, "submitTask", false], [0, "createTask", true]]) {
+  const choose = async (place, id) => {
     await docs.page.locator("#select").selectOption({ index: place });
-    const block = docs.page.locator(`[id$="-${operation}"]`);
-    await block.locator(".opblock-summary-control").click();
-    await block.locator(".opblock-body .responses-wrapper").waitFor();
-    assert.equal(await block.locator(".btn.execute").isVisible(), isHere, operation);
-    assert.equal(await elsewhere.isVisible(), !isHere, operation);
-    await docs.picture(`document-${place}`);
-  }
+    await docs.page.locator(`[id$="-${id}"]`).waitFor();
+    return operationsOf(await docs.document()).find((operation) => operation.operationId === id);
+  };
+
+  // What workers say is passed on by the gateway, and refused without their token.
+  const heartbeat = await docs.operation(await choose(1, "sendHeartbeat")).unfold();
+  await heartbeat.field({ name: "worker_id", in: "path" }).fill("worker-1");
+  assert.equal((await heartbeat.execute()).status, 401);
+  await docs.picture("coordinator");
+  forgive(401);
+  assert.equal(await elsewhere.isVisible(), false);
+
+  const submit = docs.operation(await choose(2, "submitTask"));
+  await submit.block.locator(".opblock-summary-control").click();
+  await submit.block.locator(".opblock-body .responses-wrapper").waitFor();
+  assert.equal(await submit.block.locator(".btn.execute").count(), 0);
+  assert.equal(await elsewhere.isVisible(), true);
+  await docs.picture("worker");
+
+  await choose(0, "createTask");
+  assert.equal(await elsewhere.isVisible(), false);
+  assert.equal(await docs.keyPrompt.isVisible(), false);
 });
 
 test("the browser has complained of nothing, and asked no other host", () => {

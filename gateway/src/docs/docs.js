@@ -146,7 +146,7 @@ function carryIds(system, answer) {
 
 function afterAnswer(system, answer) {
   if (new URL(answer.url).pathname.startsWith("/v1/")) {
-    if (answer.status === 401) refusal = answer.obj?.detail ?? "The gateway refused the API key.";
+    if (answer.status === 401 && keyScheme(system)?.size > 0) refusal = answer.obj?.detail ?? "The gateway refused the API key.";
     if (answer.ok && answer.obj) carryIds(system, answer);
     showPrompts(system);
   }
