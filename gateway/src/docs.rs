@@ -1,5 +1,6 @@
 //! Swagger UI and the OpenAPI documents, all from this program: nothing is fetched from anywhere else.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -8,9 +9,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::json;
 use taskmaster_openapi::gateway::paths::DOCS;
 use taskmaster_openapi::{Code, Problem, coordinator, documents, gateway, worker};
-use utoipa_swagger_ui::{Config, Url};
 
 use crate::conditional;
 
@@ -20,24 +21,36 @@ const DOCS_CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-
 
 /// The paths below which the documents are served, with the names under which Swagger UI lists them.
 const DOCUMENTS: [(&str, &str); 3] = [
-    ("TaskMaster (gateway)", gateway::paths::DOCUMENT),
+    ("TaskMaster: the API", gateway::paths::DOCUMENT),
     ("Coordinator: what workers say to it", coordinator::paths::DOCUMENT),
     ("Worker: what coordinators say to it", worker::paths::DOCUMENT),
 ];
 
-/// `/docs`, and the documents that it shows.
+/// The page, with `{{settings}}` for what `docs.js` needs to know.
+const PAGE: &str = include_str!("docs/index.html");
+const STYLES: &str = include_str!("docs/docs.css");
+const SCRIPT: &str = include_str!("docs/docs.js");
+
+/// What of Swagger UI the page asks for.
+const SWAGGER_UI: [&str; 4] =
+    ["swagger-ui.css", "swagger-ui-bundle.js", "swagger-ui-standalone-preset.js", "favicon-32x32.png"];
+
+/// `/docs`, and the documents that it shows. Where keys are required the page asks for one.
 ///
 /// # Errors
 /// When a document cannot be written as JSON.
-pub(crate) fn router() -> serde_json::Result<Router> {
+pub(crate) fn router(keys_required: bool) -> serde_json::Result<Router> {
     let mut router = Router::new()
         .route("/", get(|| async { moved(DOCS) }))
         // Without the slash, the page would look for its parts in `/`.
         .route(DOCS, get(|| async { moved("/docs/") }));
-    let ui = Arc::new(ui());
+    let parts = Arc::new(parts(keys_required));
     for path in ["/docs/", "/docs/{*file}"] {
-        let ui = ui.clone();
-        let serve = async move |file: Option<Path<String>>, headers: HeaderMap| asset(&ui, file, &headers);
+        let parts = parts.clone();
+        let serve = async move |file: Option<Path<String>>, headers: HeaderMap| {
+            let name = file.map(|path| path.0).unwrap_or_default();
+            parts.get(name.as_str()).map_or_else(no_such_part, |part| part.answer(&headers))
+        };
         router = router.route(path, get(serve));
     }
     for (name, document) in documents::all() {
@@ -48,34 +61,54 @@ pub(crate) fn router() -> serde_json::Result<Router> {
     Ok(router)
 }
 
-fn ui() -> Config<'static> {
-    let urls = DOCUMENTS.iter().enumerate().map(|(i, (name, path))| Url::with_primary(name, path, i == 0));
-    Config::new(urls)
-        .try_it_out_enabled(true)
-        .display_request_duration(true)
-        .display_operation_id(true)
-        .deep_linking(true)
-        // Without this, Swagger UI shows documents of public hosts to validator.swagger.io.
-        .validator_url("none")
+fn page(keys_required: bool) -> String {
+    let documents: Vec<_> = DOCUMENTS.iter().map(|(name, url)| json!({"name": name, "url": url})).collect();
+    PAGE.replace("{{settings}}", &json!({"documents": documents, "keys_required": keys_required}).to_string())
 }
 
 fn moved(to: &'static str) -> Response {
     (StatusCode::FOUND, [(header::LOCATION, to)]).into_response()
 }
 
-fn asset(ui: &Arc<Config<'static>>, file: Option<Path<String>>, headers: &HeaderMap) -> Response {
-    let file = file.map(|path| path.0).unwrap_or_default();
-    match utoipa_swagger_ui::serve(&file, ui.clone()) {
-        Ok(Some(asset)) => {
-            let mut response = conditional::bytes(headers, &asset.content_type, asset.bytes.into_owned().into());
-            let policy = HeaderValue::from_static(DOCS_CONTENT_POLICY);
-            response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-            response
-        }
-        Ok(None) => Problem::new(Code::NotFound, "Swagger UI has no such file.").into_response(),
-        Err(error) => {
-            tracing::error!(%error, file, "Swagger UI cannot be served");
-            Problem::internal().into_response()
+/// A part of the page.
+struct Part {
+    content_type: String,
+    bytes: Bytes,
+}
+
+/// The parts of the page by their names; the page itself has none, and that of a file.
+fn parts(keys_required: bool) -> HashMap<&'static str, Part> {
+    let page = Bytes::from(page(keys_required));
+    let own = [
+        ("", "text/html; charset=utf-8", page.clone()),
+        ("index.html", "text/html; charset=utf-8", page),
+        ("docs.css", "text/css; charset=utf-8", STYLES.into()),
+        ("docs.js", "text/javascript; charset=utf-8", SCRIPT.into()),
+    ];
+    let own = own.map(|(name, content_type, bytes)| (name, Part { content_type: content_type.into(), bytes }));
+    let mut parts = HashMap::from(own);
+    for name in SWAGGER_UI {
+        match utoipa_swagger_ui::serve(name, Arc::default()) {
+            Ok(Some(asset)) => {
+                let bytes = asset.bytes.into_owned().into();
+                parts.insert(name, Part { content_type: asset.content_type, bytes });
+            }
+            Ok(None) => tracing::error!(name, "Swagger UI has no such file"),
+            Err(error) => tracing::error!(%error, name, "Swagger UI cannot be served"),
         }
     }
+    parts
+}
+
+impl Part {
+    fn answer(&self, headers: &HeaderMap) -> Response {
+        let mut response = conditional::bytes(headers, &self.content_type, self.bytes.clone());
+        let policy = HeaderValue::from_static(DOCS_CONTENT_POLICY);
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+        response
+    }
+}
+
+fn no_such_part() -> Response {
+    Problem::new(Code::NotFound, "The documentation has no such file.").into_response()
 }

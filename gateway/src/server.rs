@@ -160,7 +160,7 @@ pub(crate) fn stack(app: &App, health: &Health) -> serde_json::Result<Router> {
     let forwarded = router::of(router::forwarded()).layer(edge).layer(from_fn_with_state(app.clone(), who::locate));
     let api = forwarded.merge(keyed).with_state(app.clone());
     // Health and documents are open: they tell nothing about anybody's tasks.
-    let open = health.router().merge(docs::router()?);
+    let open = health.router().merge(docs::router(app.settings.keys_required)?);
     Ok(layers::wrap(api.merge(open)).layer(from_fn(headers::secure)))
 }
 

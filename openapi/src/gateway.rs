@@ -464,8 +464,7 @@ pub fn retry_tasks() {}
 /// is still kept. When what it missed is no longer kept, the first event is `log.truncated`. A comment comes every 15 s;
 /// a client that does not keep up is cut off, and resumes.
 ///
-/// The answer has no end, and Swagger UI shows an answer when it has ended: it loads for ever here. Open [/v1/events](/v1/events) in
-/// a tab of its own, or use `curl -N`, or an `EventSource`.
+/// The answer has no end: `curl -N` and `EventSource` follow it. The page at `/docs` shows what comes within 5 s.
 #[utoipa::path(
     get, path = paths::EVENTS, operation_id = "streamEvents", tag = "events",
     params(EventFilter, ("Last-Event-ID" = Option<i64>, Header, minimum = 0, description = "The last event the client has seen")),

@@ -41,7 +41,17 @@ impl Collection {
 #[derive(Serialize)]
 pub(super) struct Folder {
     pub name: String,
-    pub item: Vec<Item>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    pub item: Vec<Entry>,
+}
+
+/// What a folder has in it.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Entry {
+    Folder(Folder),
+    Item(Box<Item>),
 }
 
 /// A request, and what is done before and after it.
@@ -51,8 +61,40 @@ pub(super) struct Item {
     pub name: String,
     pub event: Vec<Event>,
     pub request: Request,
-    /// Saved answers: none.
-    pub response: [(); 0],
+    /// Answers as examples.
+    pub response: Vec<Saved>,
+}
+
+/// An answer that is kept as an example.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Saved {
+    name: String,
+    original_request: Request,
+    status: &'static str,
+    code: u16,
+    #[serde(rename = "_postman_previewlanguage")]
+    language: &'static str,
+    header: [Pair; 1],
+    cookie: [(); 0],
+    body: String,
+}
+
+impl Saved {
+    /// The answer to this request, in JSON.
+    pub fn json(request: &Request, status: reqwest::StatusCode, media_type: &str, body: String) -> Self {
+        let (code, status) = (status.as_u16(), status.canonical_reason().unwrap_or_default());
+        Self {
+            name: format!("{code} {status}"),
+            original_request: request.clone(),
+            status,
+            code,
+            language: "json",
+            header: [Pair::on("Content-Type", media_type, None)],
+            cookie: [],
+            body,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -79,7 +121,7 @@ impl Event {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub(super) struct Request {
     pub method: String,
     pub header: Vec<Pair>,
@@ -92,7 +134,7 @@ pub(super) struct Request {
 }
 
 /// A header, a query parameter or a path variable.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub(super) struct Pair {
     pub key: String,
     value: String,
@@ -114,7 +156,7 @@ impl Pair {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub(super) struct Url {
     raw: String,
     host: Vec<String>,
@@ -135,7 +177,7 @@ impl Url {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub(super) struct Body {
     mode: &'static str,
     raw: String,
@@ -147,14 +189,14 @@ impl Body {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(super) enum Auth {
     NoAuth,
     Bearer { bearer: [Token; 1] },
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub(super) struct Token {
     key: &'static str,
     value: String,

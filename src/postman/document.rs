@@ -10,6 +10,8 @@ const METHODS: [&str; 7] = ["get", "put", "post", "delete", "patch", "head", "op
 pub(super) struct Document {
     pub title: String,
     pub description: String,
+    /// What each tag says of itself.
+    pub tags: BTreeMap<String, String>,
     pub operations: BTreeMap<String, Operation>,
 }
 
@@ -45,6 +47,8 @@ pub(super) struct Answer {
     pub media_type: Option<String>,
     /// The fields that the body always has.
     pub required: Vec<String>,
+    /// What a body looks like.
+    pub example: Option<Value>,
 }
 
 impl Document {
@@ -54,7 +58,9 @@ impl Document {
             let present = METHODS.iter().filter(|method| item.get(**method).is_some());
             present.map(move |method| Operation::read(document, path, method, &item[*method]))
         });
+        let tags = list(&document["tags"]).map(|tag| (text(&tag["name"]), text(&tag["description"])));
         Self {
+            tags: tags.collect(),
             title: text(&document["info"]["title"]),
             description: text(&document["info"]["description"]),
             operations: operations.map(|operation| (operation.id.clone(), operation)).collect(),
@@ -120,9 +126,11 @@ impl Answer {
     fn read(document: &Value, answer: &Value) -> Self {
         let content = answer["content"].as_object().and_then(|content| content.iter().next());
         let schema = content.map(|(_, content)| resolve(document, &content["schema"]));
+        let written = content.and_then(|(_, content)| content.get("example")).cloned();
         Self {
             media_type: content.map(|(media_type, _)| media_type.clone()),
             required: schema.map(|schema| required(document, schema)).unwrap_or_default(),
+            example: written.or_else(|| schema.map(|schema| sample(document, schema))),
         }
     }
 }
@@ -131,6 +139,37 @@ impl Answer {
 fn required(document: &Value, schema: &Value) -> Vec<String> {
     let parts = list(&schema["allOf"]).map(|part| resolve(document, part));
     parts.chain([schema]).flat_map(|part| list(&part["required"]).map(text)).collect()
+}
+
+/// What a value of this schema looks like: its example, or what follows from its parts. Of an object only what it always has.
+fn sample(document: &Value, schema: &Value) -> Value {
+    let schema = resolve(document, schema);
+    let first = |name: &str| list(&schema[name]).next().cloned();
+    let written = schema.get("example").cloned().or_else(|| first("examples")).or_else(|| first("enum"));
+    if let Some(example) = written.or_else(|| schema.get("default").cloned()) {
+        return example;
+    }
+    if let Some(first) = list(&schema["oneOf"]).chain(list(&schema["anyOf"])).next() {
+        return sample(document, first);
+    }
+    let mut fields = serde_json::Map::new();
+    for part in list(&schema["allOf"]) {
+        if let Value::Object(more) = sample(document, part) {
+            fields.extend(more);
+        }
+    }
+    for name in list(&schema["required"]).filter_map(Value::as_str) {
+        fields.insert(name.to_owned(), sample(document, &schema["properties"][name]));
+    }
+    match (schema["type"].as_str(), schema["format"].as_str()) {
+        (Some("string"), Some("uuid")) => json!("01890a5d-ac96-774b-bcce-b302099a8057"),
+        (Some("string"), Some("date-time")) => json!("2026-01-31T12:00:00.000000Z"),
+        (Some("string"), _) => json!(""),
+        (Some("integer" | "number"), _) => schema.get("minimum").cloned().unwrap_or(json!(0)),
+        (Some("boolean"), _) => json!(false),
+        (Some("array"), _) => json!([sample(document, &schema["items"])]),
+        _ => Value::Object(fields),
+    }
 }
 
 /// The schema itself, where a reference to it is given.

@@ -9,14 +9,15 @@ mod document;
 mod script;
 mod tour;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde_json::Value;
 use taskmaster_openapi::documents;
 
-use collection::{Auth, Body, Collection, Environment, Event, Folder, Item, Pair, Request, Url};
+use collection::{Auth, Body, Collection, Entry, Environment, Event, Folder, Item, Pair, Request, Saved, Url};
 use document::{Document, Operation};
-use tour::{Sent, Step};
+use tour::{Chapter, Sent, Step};
 
 /// Identifies the collection to Postman: the same in every generation, so that importing again replaces it.
 const COLLECTION_ID: &str = "7a5c6d1e-0b52-4c0e-9a43-3f1d6e2b8c01";
@@ -26,6 +27,8 @@ const ENVIRONMENT_ID: &str = "7a5c6d1e-0b52-4c0e-9a43-3f1d6e2b8c02";
 const BASE_URL: &str = "http://127.0.0.1:8081";
 /// Postman's variable for [`BASE_URL`].
 const BASE_URL_VARIABLE: &str = "{{base_url}}";
+/// The chapter of operations that the tour leaves out.
+const LEFT_OUT: &str = "More";
 
 /// The generated files: the path of each from the root of the project, and its text.
 ///
@@ -61,32 +64,59 @@ fn environment() -> Environment {
 }
 
 fn collection(document: &Document) -> Collection {
-    let mut folders: Vec<Folder> = Vec::new();
-    for step in steps(document) {
-        let Some(operation) = document.operation(&step.operation) else { continue };
-        let item = item(operation, &step);
-        match folders.iter_mut().find(|folder| folder.name == operation.tag) {
-            Some(folder) => folder.item.push(item),
-            None => folders.push(Folder { name: operation.tag.clone(), item: vec![item] }),
+    let mut shown = BTreeSet::new();
+    let mut resources: Vec<(String, Vec<Folder>)> = Vec::new();
+    for chapter in chapters(document) {
+        let operation = |step: &Step| document.operation(&step.operation);
+        let Some(tag) = chapter.steps.first().and_then(operation).map(|first| first.tag.clone()) else { continue };
+        let steps = chapter.steps.iter().filter_map(|step| Some((operation(step)?, step)));
+        let items = steps.map(|(operation, step)| item(operation, step, &mut shown));
+        let item = items.map(|item| Entry::Item(Box::new(item))).collect();
+        let folder = Folder { name: chapter.name.into(), description: String::new(), item };
+        match resources.iter_mut().find(|(known, _)| *known == tag) {
+            Some((_, folders)) => folders.push(folder),
+            None => resources.push((tag, vec![folder])),
         }
     }
+    let folders = resources.into_iter().map(|(tag, chapters)| resource(document, &tag, chapters)).collect();
     Collection::new(COLLECTION_ID, &document.title, &description(document), folders)
         .with_auth(Auth::bearer("{{api_key}}"))
         .with_event(Event::test(script::every_answer()))
 }
 
+/// The folder of a resource: its chapters, or what is in the only one.
+fn resource(document: &Document, tag: &str, mut chapters: Vec<Folder>) -> Folder {
+    let item = match chapters.len() {
+        1 => chapters.pop().map(|only| only.item).unwrap_or_default(),
+        _ => chapters.into_iter().map(Entry::Folder).collect(),
+    };
+    Folder { name: title(tag), description: document.tags.get(tag).cloned().unwrap_or_default(), item }
+}
+
+/// `tasks` as the name of a folder: `Tasks`.
+fn title(tag: &str) -> String {
+    let mut letters = tag.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
 /// The tour, and a plain request for each operation that it leaves out.
-fn steps(document: &Document) -> Vec<Step> {
-    let mut steps = tour::steps();
-    let left_out = |operation: &&Operation| !steps.iter().any(|step| step.operation == operation.id);
-    let plain: Vec<Step> = document
-        .operations
-        .values()
-        .filter(left_out)
-        .map(|operation| Step::new(&operation.id, operation.summary.trim_end_matches('.')))
-        .collect();
-    steps.extend(plain);
-    steps
+fn chapters(document: &Document) -> Vec<Chapter> {
+    let mut chapters = tour::chapters();
+    for operation in document.operations.values() {
+        if chapters.iter().flat_map(|chapter| &chapter.steps).any(|step| step.operation == operation.id) {
+            continue;
+        }
+        let step = Step::new(&operation.id, operation.summary.trim_end_matches('.'));
+        let is_of_tag = |chapter: &&mut Chapter| {
+            let first = chapter.steps.first().and_then(|step| document.operation(&step.operation));
+            chapter.name == LEFT_OUT && first.is_some_and(|first| first.tag == operation.tag)
+        };
+        match chapters.iter_mut().find(is_of_tag) {
+            Some(chapter) => chapter.steps.push(step),
+            None => chapters.push(Chapter { name: LEFT_OUT, steps: vec![step] }),
+        }
+    }
+    chapters
 }
 
 fn description(document: &Document) -> String {
@@ -97,19 +127,29 @@ fn description(document: &Document) -> String {
     )
 }
 
-fn item(operation: &Operation, step: &Step) -> Item {
+/// A request with its scripts; with an answer as an example, unless one of its operation is shown already.
+fn item(operation: &Operation, step: &Step, shown: &mut BTreeSet<String>) -> Item {
     let mut events = Vec::new();
     if operation.streams() && step.answers.iter().all(|status| *status < 400) {
         events.push(Event::before(script::skip_unless_followed()));
     }
     events.push(Event::test(script::of(operation, step)));
-    Item {
-        id: slug(&operation.id, &step.name),
-        name: step.name.clone(),
-        event: events,
-        request: request(operation, step),
-        response: [],
+    let request = request(operation, step);
+    let answer = if shown.contains(&operation.id) { None } else { saved(operation, step, &request) };
+    if answer.is_some() {
+        shown.insert(operation.id.clone());
     }
+    let response = answer.into_iter().collect();
+    Item { id: slug(&operation.id, &step.name), name: step.name.clone(), event: events, request, response }
+}
+
+/// The answer that the document has as an example, to a request that succeeds.
+fn saved(operation: &Operation, step: &Step, request: &Request) -> Option<Saved> {
+    let status = step.answers.first().copied().filter(|status| *status < 400)?;
+    let answer = operation.answer(status)?;
+    let media_type = answer.media_type.as_deref().filter(|media_type| media_type.ends_with("json"))?;
+    let body = serde_json::to_string_pretty(answer.example.as_ref()?).ok()?;
+    Some(Saved::json(request, reqwest::StatusCode::from_u16(status).ok()?, media_type, body))
 }
 
 fn slug(operation: &str, name: &str) -> String {
@@ -129,7 +169,7 @@ fn request(operation: &Operation, step: &Step) -> Request {
         header,
         url: url(operation, step),
         body: body.map(|(_, text)| Body::raw(text)),
-        auth: (!operation.secured).then(Auth::none),
+        auth: (!operation.secured || step.without_key).then(Auth::none),
         description: operation.description.clone(),
     }
 }
@@ -184,7 +224,19 @@ fn pretty(example: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
+
+    fn steps(document: &Document) -> Vec<Step> {
+        chapters(document).into_iter().flat_map(|chapter| chapter.steps).collect()
+    }
+
+    /// Every request of these folders, and of those within.
+    fn items(entries: Vec<Entry>) -> Vec<Item> {
+        let of = |entry| match entry {
+            Entry::Folder(folder) => items(folder.item),
+            Entry::Item(item) => vec![*item],
+        };
+        entries.into_iter().flat_map(of).collect()
+    }
 
     #[test]
     fn every_operation_has_a_request_and_the_tour_names_no_other() {
@@ -196,7 +248,7 @@ mod tests {
     #[test]
     fn every_expected_answer_is_documented() {
         let document = gateway().unwrap();
-        for step in tour::steps() {
+        for step in tour::chapters().into_iter().flat_map(|chapter| chapter.steps) {
             let operation = document.operation(&step.operation).unwrap();
             for status in &step.answers {
                 assert!(operation.answer(*status).is_some(), "{}: {status} is not documented", step.name);
@@ -217,7 +269,8 @@ mod tests {
     #[test]
     fn ids_of_requests_are_unique_and_the_same_in_every_generation() {
         let collection = collection(&gateway().unwrap());
-        let ids: Vec<&String> = collection.item.iter().flat_map(|folder| &folder.item).map(|item| &item.id).collect();
+        let items = items(collection.item.into_iter().map(Entry::Folder).collect());
+        let ids: Vec<&String> = items.iter().map(|item| &item.id).collect();
         assert_eq!(ids.len(), ids.iter().collect::<BTreeSet<_>>().len());
         assert_eq!(files().unwrap(), files().unwrap());
     }

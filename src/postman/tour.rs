@@ -8,6 +8,8 @@ pub(super) struct Step {
     pub path: Vec<(String, String)>,
     pub query: Vec<(String, String)>,
     pub headers: Vec<(String, String)>,
+    /// Whatever key there is, it is not sent.
+    pub without_key: bool,
     /// The statuses that are right; the first one's body is the one that `checks` look at. Any documented one when empty.
     pub answers: Vec<u16>,
     /// Name and JavaScript of each check; `body` is the answer's.
@@ -34,6 +36,7 @@ impl Step {
             path: Vec::new(),
             query: Vec::new(),
             headers: Vec::new(),
+            without_key: false,
             answers: Vec::new(),
             checks: Vec::new(),
             saves: Vec::new(),
@@ -63,6 +66,10 @@ impl Step {
     fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.into(), value.into()));
         self
+    }
+
+    fn without_key(self) -> Self {
+        Self { without_key: true, ..self }
     }
 
     /// The answer may wait for the task's end.
@@ -112,25 +119,31 @@ const NO_KEY: &str = "000000000000";
 /// What comes after QUEUED may come before the answer.
 const NOT_CANCELLED: &str = "pm.expect(body.status).to.be.oneOf([\"QUEUED\", \"PICKED\", \"STARTED\", \"COMPLETE\"])";
 
+/// Requests that belong together: a folder within that of their resource.
+pub(super) struct Chapter {
+    pub name: &'static str,
+    pub steps: Vec<Step>,
+}
+
 /// The whole tour.
-pub(super) fn steps() -> Vec<Step> {
+pub(super) fn chapters() -> Vec<Chapter> {
     [
-        health(),
-        commands(),
-        delayed(),
-        once(),
-        failing(),
-        requests(),
-        batches(),
-        bulk(),
-        lists(),
-        refusals(),
-        events(),
-        fleet(),
-        keys(),
+        ("Is it there?", health()),
+        ("Run a command", commands()),
+        ("Later", delayed()),
+        ("Once only", once()),
+        ("What fails, and is tried again", failing()),
+        ("Make an HTTP request", requests()),
+        ("Many together", batches()),
+        ("Cancel and retry by filter", bulk()),
+        ("List and filter", lists()),
+        ("What is refused", refusals()),
+        ("Follow what happens", events()),
+        ("Figures and workers", fleet()),
+        ("API keys", keys()),
     ]
     .into_iter()
-    .flatten()
+    .map(|(name, steps)| Chapter { name, steps })
     .collect()
 }
 
@@ -320,6 +333,10 @@ fn lists() -> Vec<Step> {
 
 fn refusals() -> Vec<Step> {
     vec![
+        Step::new("listTasks", "No key, where the gateway wants one").without_key().answers(&[200, 401]).check(
+            "it is refused where a key is set",
+            "pm.expect(pm.response.code).to.equal(pm.variables.get(\"api_key\") ? 401 : 200)",
+        ),
         Step::new("createTask", "No work").json("{}").refused(422, "validation_failed"),
         Step::new("createTask", "Two kinds of work")
             .json("{\n  \"command\": \"echo\",\n  \"argv\": [\"echo\"]\n}")
@@ -336,11 +353,13 @@ fn refusals() -> Vec<Step> {
         Step::new("createTask", "Not the right media type")
             .other("text/plain", "echo hello")
             .refused(415, "unsupported_media_type"),
-        Step::new("getTask", "No such task").path("id", NO_TASK).refused(404, "task_not_found"),
+        Step::new("getTask", "Get a task that is not there").path("id", NO_TASK).refused(404, "task_not_found"),
         Step::new("getTask", "Not an id").path("id", "seven").refused(400, "invalid_path"),
-        Step::new("listTaskAttempts", "No such task").path("id", NO_TASK).refused(404, "task_not_found"),
-        Step::new("cancelTask", "No such task").path("id", NO_TASK).refused(404, "task_not_found"),
-        Step::new("retryTask", "No such task").path("id", NO_TASK).refused(404, "task_not_found"),
+        Step::new("listTaskAttempts", "List the attempts of one that is not there")
+            .path("id", NO_TASK)
+            .refused(404, "task_not_found"),
+        Step::new("cancelTask", "Cancel one that is not there").path("id", NO_TASK).refused(404, "task_not_found"),
+        Step::new("retryTask", "Retry one that is not there").path("id", NO_TASK).refused(404, "task_not_found"),
     ]
 }
 

@@ -4,7 +4,8 @@
 //! tasks do, and who creates them), `proxy` and `world` (processes, and the ways between them), `focused` (one fault at a time),
 //! `mixed` (all of them at once, under load), `sabotage` (the product spoilt on purpose: the checker sees it). What needs root is
 //! ignored unless asked for: `network` and `namespaces` (packets lost between hosts), `clock` (wall clocks that jump), `disk` (no
-//! room under the database), `patroni` and `failover` (a database of several servers); `hits` counts what they hit.
+//! room under the database), `patroni` and `failover` (a database of several servers), `rebinding` (a resolver that lies); `hits` counts
+//! what they hit.
 //!
 //! The long form: `TASKMASTER_FAULTS_SECONDS=1800 cargo test --release --test faults -- --nocapture mixed`; a run is repeated
 //! with the `TASKMASTER_FAULTS_SEED` that it printed, as far as real processes can be.
@@ -25,6 +26,7 @@ mod namespaces;
 mod network;
 mod patroni;
 mod proxy;
+mod rebinding;
 mod sabotage;
 #[path = "../system/support/mod.rs"]
 mod support;

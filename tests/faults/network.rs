@@ -1,6 +1,7 @@
 //! A network of hosts: each is a network namespace, and a bridge joins them. Nothing of it touches the machine's own network.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -37,6 +38,18 @@ impl Host {
         command.args(plain.get_args()).env_clear();
         command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command
+    }
+
+    /// Listens on this host, in this process.
+    pub fn listener(&self, address: SocketAddr) -> TcpListener {
+        let namespace = std::fs::File::open(format!("/run/netns/{}", self.namespace)).expect("the host");
+        // A thread of its own: it stays on the host, and so does the socket.
+        let listen = move || {
+            // SAFETY: a system call on a descriptor of ours.
+            assert_eq!(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) }, 0, "on the host");
+            TcpListener::bind(address)
+        };
+        std::thread::spawn(listen).join().expect("no panic").expect("the address")
     }
 }
 
@@ -80,6 +93,12 @@ impl Network {
     pub fn hosts(&self) -> impl Iterator<Item = Host> + use<> {
         let name = self.name.clone();
         (1..=self.hosts).map(move |number| Host::new(&name, number))
+    }
+
+    /// From now on the host has this address as well, and the hub knows the way.
+    pub fn add_address(&self, host: &Host, address: IpAddr) {
+        run(host.command("ip").args(["addr", "add", &address.to_string(), "dev", "eth0"]));
+        run(self.hub().command("ip").args(["route", "add", &address.to_string(), "dev", "bridge"]));
     }
 
     /// From now on no packet of `from` arrives at `to`.

@@ -8,6 +8,7 @@ mod api_lists;
 mod api_origin;
 mod api_readme;
 mod commands;
+mod cookbook;
 mod dispatch;
 mod events;
 mod faults;

@@ -119,9 +119,18 @@ pub struct Target {
 impl Target {
     /// Listens on loopback. `choose` is asked for every request, once it has arrived in whole.
     pub async fn start(choose: impl Fn(&Arrival) -> Answer + Send + Sync + 'static) -> Self {
+        Self::start_on(std::net::TcpListener::bind("127.0.0.1:0").expect("a port"), choose).await
+    }
+
+    /// As [`Self::start`], where this listens.
+    pub async fn start_on(
+        listener: std::net::TcpListener,
+        choose: impl Fn(&Arrival) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let shared =
             Arc::new(Shared { record: Mutex::default(), count: watch::Sender::new(0), choose: Box::new(choose) });
-        let listener = in_background(TcpListener::bind("127.0.0.1:0")).await.expect("a port");
+        listener.set_nonblocking(true).expect("a socket");
+        let listener = in_background(async { TcpListener::from_std(listener) }).await.expect("a listener");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let router = Router::new().fallback(arrive).with_state(shared.clone());
         let serving = BACKGROUND.spawn(async move { axum::serve(listener, router).await.expect("serves") });
