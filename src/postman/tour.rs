@@ -1,5 +1,7 @@
 //! The requests of the collection, in the order in which they tell a story: what comes later uses the ids of what came before.
 
+mod schedules;
+
 /// One request: of which operation, with what, and what must come of it.
 pub(super) struct Step {
     pub operation: String,
@@ -125,6 +127,7 @@ pub(super) fn steps() -> Vec<Step> {
         bulk(),
         lists(),
         refusals(),
+        schedules::steps(),
         events(),
         fleet(),
         keys(),
