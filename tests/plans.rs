@@ -258,7 +258,7 @@ async fn schedules_that_are_not_due_cost_nothing() {
     for believed in ["nothing", "vacuum analyze schedules"] {
         if believed != "nothing" {
             fixture.run(believed).await;
-            fixture.run("update schedules set next_fire_at = date_trunc('second', now()), wake_at = now() where ctid in (select ctid from schedules order by wake_at limit 100)").await;
+            fixture.run("update schedules set next_fire_at = date_trunc('second', now()), wake_at = now() where id in (select id from schedules order by wake_at limit 100)").await;
         }
         let fired = fixture.within(4_000, "firing", async |store| store.fire_schedules().await.unwrap()).await;
         assert_eq!((fired.schedules, fired.more), (100, false), "{believed}");

@@ -168,15 +168,23 @@ async fn many_that_fire_at_once_fire_every_occurrence_once() {
     for firer in firers.collect::<Vec<_>>() {
         firer.await.unwrap();
     }
-    let gaps = "select count(*) from (select fire_at - lag(fire_at) over (partition by schedule_id order by fire_at) as step
+    let gaps =
+        "select count(*) from (select fire_at - lag(fire_at) over (partition by schedule_id order by fire_at) as step
                                        from schedule_runs) steps where step <> interval '1 second'";
     assert_eq!(fixture.number(gaps).await, 0, "an occurrence was passed over");
-    let (runs, tasks) = (fixture.number("select count(*) from schedule_runs").await, fixture.number("select count(*) from tasks").await);
+    let (runs, tasks) = (
+        fixture.number("select count(*) from schedule_runs").await,
+        fixture.number("select count(*) from tasks").await,
+    );
     assert!(runs == tasks && runs >= 60 * 150, "{runs} runs, {tasks} tasks");
-    let foreign = "select count(*) from tasks t left join schedule_runs r on r.task_id = t.id and r.schedule_id = t.schedule_id
+    let foreign =
+        "select count(*) from tasks t left join schedule_runs r on r.task_id = t.id and r.schedule_id = t.schedule_id
                     where r.run_at is distinct from t.scheduled_at or t.priority <> 3 or t.tags <> '[\"tick\"]'";
     assert_eq!(fixture.number(foreign).await, 0);
-    assert_eq!(fixture.number("select count(*) from schedules where last_fire_at is null or next_fire_at <= now()").await, 0);
+    assert_eq!(
+        fixture.number("select count(*) from schedules where last_fire_at is null or next_fire_at <= now()").await,
+        0
+    );
     fixture.stop().await;
 }
 
@@ -211,7 +219,10 @@ async fn the_run_before_decides_as_the_policy_says() {
     let runs = fixture.runs(queue).await;
     assert_eq!(states(&runs), [RunState::Skipped, RunState::Fired, RunState::Fired]);
     let task = fixture.store.get(runs[1].task_id.unwrap()).await.unwrap().unwrap();
-    assert_eq!((task.status, task.schedule_id, task.scheduled_at), (TaskStatus::Queued, Some(queue), runs[1].occurrence_at));
+    assert_eq!(
+        (task.status, task.schedule_id, task.scheduled_at),
+        (TaskStatus::Queued, Some(queue), runs[1].occurrence_at)
+    );
     fixture.end_all(ReportStatus::Complete).await;
 
     let cancel = fixture.create(&with(Overlap::CancelOld)).await;
@@ -301,7 +312,9 @@ async fn what_was_made_ahead_is_withdrawn_when_a_schedule_is_changed_paused_or_d
     let changed = fixture.store.change_schedule(id, revision, &every(3_600)).await.unwrap();
     let Changed::Done(changed) = changed else { panic!("{changed:?}") };
     assert_eq!(fixture.number("select count(*) from tasks where run_at > clock_timestamp()").await, 0);
-    assert!(changed.revision == revision + 1 && changed.next_occurrence_at.unwrap() > Utc::now() + TimeDelta::minutes(50));
+    assert!(
+        changed.revision == revision + 1 && changed.next_occurrence_at.unwrap() > Utc::now() + TimeDelta::minutes(50)
+    );
     let stale = fixture.store.change_schedule(id, revision, &every(5)).await.unwrap();
     assert_eq!(stale, Changed::Refused(Refusal::WrongRevision));
 
@@ -355,12 +368,18 @@ async fn by_hand_and_for_the_past_runs_are_made_once() {
     let oldest = fixture.store.get(runs[4].task_id.unwrap()).await.unwrap().unwrap();
     assert_eq!(oldest.scheduled_at, runs[4].occurrence_at);
     // One that was left out can be made up for; one that was missed, too.
-    sqlx::query("update schedule_runs set state = 2, task_id = null where fire_at = $1").bind(runs[4].occurrence_at).execute(&fixture.sql).await.unwrap();
+    sqlx::query("update schedule_runs set state = 2, task_id = null where fire_at = $1")
+        .bind(runs[4].occurrence_at)
+        .execute(&fixture.sql)
+        .await
+        .unwrap();
     assert_eq!(backfill(false).await, Backfilled::Done { occurrences: 4, runs: 1 });
 
     let future = fixture.store.backfill_schedule(id, from, Utc::now() + TimeDelta::hours(1), true).await.unwrap();
     assert_eq!(future, Backfilled::InFuture);
-    let dense = fixture.create(&ScheduleToKeep { timing: Timing { starts_at: Some(start), ..every(1).timing }, ..every(1) }).await;
+    let dense = fixture
+        .create(&ScheduleToKeep { timing: Timing { starts_at: Some(start), ..every(1).timing }, ..every(1) })
+        .await;
     assert_eq!(fixture.store.backfill_schedule(dense, from, to, true).await.unwrap(), Backfilled::TooMany);
     fixture.stop().await;
 }
@@ -370,11 +389,14 @@ async fn names_are_unique_and_there_is_a_limit_and_what_never_fires_is_refused()
     let fixture = Fixture::new().await;
     let named = ScheduleToKeep { name: Some("nightly".into()), ..every(5) };
     let id = fixture.create(&named).await;
-    let refused = async |schedule: &ScheduleToKeep, max| {
-        match fixture.store.create_schedule(Uuid::now_v7(), schedule, max, None).await.unwrap() {
-            Made::Refused(refusal) => refusal,
-            other => panic!("{other:?}"),
-        }
+    let refused = async |schedule: &ScheduleToKeep, max| match fixture
+        .store
+        .create_schedule(Uuid::now_v7(), schedule, max, None)
+        .await
+        .unwrap()
+    {
+        Made::Refused(refusal) => refusal,
+        other => panic!("{other:?}"),
     };
     assert_eq!(refused(&named, 100).await, Refusal::NameTaken);
     assert_eq!(refused(&every(5), 1).await, Refusal::TooMany);

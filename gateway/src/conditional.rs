@@ -59,11 +59,8 @@ fn tagged(request: &HeaderMap, content_type: &str, body: Bytes, tag: &str) -> Re
         false => body.into_response(),
     };
     let headers = response.headers_mut();
-    let values = [
-        (header::ETAG, tag),
-        (header::CACHE_CONTROL, "private, no-cache"),
-        (header::CONTENT_TYPE, content_type),
-    ];
+    let values =
+        [(header::ETAG, tag), (header::CACHE_CONTROL, "private, no-cache"), (header::CONTENT_TYPE, content_type)];
     for (name, value) in values {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);

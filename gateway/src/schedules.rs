@@ -77,7 +77,10 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<SchedulesQu
     let more = schedules.len() as i64 > page_size;
     schedules.truncate(page_size as usize);
     let next_page_token = schedules.last().filter(|_| more).map(|last| page_token::write_schedule(last.id));
-    Ok(paged(paths::SCHEDULES, page_size, next_page_token, |next_page_token| ScheduleList { schedules, next_page_token }))
+    Ok(paged(paths::SCHEDULES, page_size, next_page_token, |next_page_token| ScheduleList {
+        schedules,
+        next_page_token,
+    }))
 }
 
 /// `GET /v1/schedules/{id}`
@@ -212,7 +215,7 @@ pub(crate) async fn preview_new(Json(asked): Json<PreviewRequest>) -> Result<axu
     let now = Utc::now();
     let recurrence = timing.recurrence(now).map_err(|error| wrong("/cron", error.to_string()))?;
     let zone = zone(&timing.time_zone).unwrap_or_default();
-    let occurrences = recurrence.from(after.unwrap_or(now)).take(count).map(|at| Occurrence {
+    let occurrences = recurrence.after(after.unwrap_or(now)).take(count).map(|at| Occurrence {
         occurrence_at: at,
         local_time: local_time(at, zone),
         run_at: at,
@@ -266,7 +269,12 @@ pub(crate) async fn runs(
 }
 
 /// A page, with a link to the next where there is one.
-fn paged<T: serde::Serialize>(path: &str, page_size: i64, token: Option<String>, page: impl FnOnce(String) -> T) -> Response {
+fn paged<T: serde::Serialize>(
+    path: &str,
+    page_size: i64,
+    token: Option<String>,
+    page: impl FnOnce(String) -> T,
+) -> Response {
     let link = token.as_ref().map(|token| {
         let parameters = [("page_size", page_size.to_string()), ("page_token", token.clone())];
         // Any base does: only the query is taken.

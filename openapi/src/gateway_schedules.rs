@@ -1,6 +1,5 @@
 //! The operations on schedules, of the public API.
 
-
 use crate::gateway::{Page, paths};
 use crate::problem::Problem;
 use crate::schedule::{

@@ -133,17 +133,14 @@ impl Code {
             | Code::InvalidPageToken => StatusCode::BAD_REQUEST,
             Code::Unauthorized => StatusCode::UNAUTHORIZED,
             Code::InsufficientScope | Code::ForbiddenOrigin => StatusCode::FORBIDDEN,
-            Code::NotFound
-            | Code::TaskNotFound
-            | Code::WorkerNotFound
-            | Code::KeyNotFound
-            | Code::ScheduleNotFound => StatusCode::NOT_FOUND,
+            Code::NotFound | Code::TaskNotFound | Code::WorkerNotFound | Code::KeyNotFound | Code::ScheduleNotFound => {
+                StatusCode::NOT_FOUND
+            }
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Code::TaskStateConflict
-            | Code::KeyNotActive
-            | Code::ScheduleNameTaken
-            | Code::IdempotencyInFlight => StatusCode::CONFLICT,
+            Code::TaskStateConflict | Code::KeyNotActive | Code::ScheduleNameTaken | Code::IdempotencyInFlight => {
+                StatusCode::CONFLICT
+            }
             Code::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,

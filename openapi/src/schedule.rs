@@ -190,6 +190,23 @@ pub struct SchedulePatch {
 
 /// A schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "id": "01890a5d-ac96-774b-bcce-b302099a8057",
+    "revision": 1,
+    "name": "good morning",
+    "cron": "30 9 * * MON-FRI",
+    "time_zone": "Europe/Berlin",
+    "task": {"command": "echo good morning", "queue": "default", "priority": 0, "max_attempts": 3, "timeout_seconds": 300},
+    "overlap": "allow",
+    "catch_up": "last",
+    "catch_up_window_seconds": 86400,
+    "jitter_seconds": 0,
+    "created_at": "2026-01-30T12:00:00.000000Z",
+    "changed_at": "2026-01-30T12:00:00.000000Z",
+    "next_occurrence_at": "2026-02-02T08:30:00Z",
+    "next_run_at": "2026-02-02T08:30:00Z",
+    "last_occurrence_at": "2026-01-30T08:30:00Z",
+}))]
 pub struct Schedule {
     /// A UUIDv7.
     pub id: Uuid,

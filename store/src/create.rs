@@ -127,10 +127,14 @@ macro_rules! insert_sql {
         insert_sql!("with input as (", "", $answer)
     };
     ($begin:literal, $condition:literal, $answer:literal) => {
-        concat!($begin, "
+        concat!(
+            $begin,
+            "
     select * from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::timestamptz[], $5::float8[], $6::smallint[],
                          $7::integer[], $8::text[], $9::text[], $10::text[])
-      as i(id, lane, priority, at, delay_seconds, max_attempts, timeout_seconds, work, retry, tags)", stored_sql!("", $condition, $answer))
+      as i(id, lane, priority, at, delay_seconds, max_attempts, timeout_seconds, work, retry, tags)",
+            stored_sql!("", $condition, $answer)
+        )
     };
 }
 

@@ -1,7 +1,7 @@
 //! Schedules: what makes tasks again and again.
 //!
 //! In reading order: [`recurrence`] (when a schedule fires: pure), `plan` (what becomes of what is due: pure), [`edit`] (what users do),
-//! `fire` (what coordinators do), [`runs`] (what came of it, and what is asked for by hand).
+//! `fire` (what coordinators do), `ledger` (what of it is written), [`runs`] (what came of it, and what is asked for by hand).
 //!
 //! An occurrence has at most one row of `schedule_runs`, by its primary key, and the row is written by the statement that makes the task:
 //! each fires exactly once, however many coordinators there are and whatever happens to them. Whoever writes locks the schedule first,
@@ -12,6 +12,7 @@ pub mod recurrence;
 pub mod runs;
 
 mod fire;
+mod ledger;
 mod plan;
 
 use chrono::{DateTime, SubsecRound, Utc};

@@ -52,14 +52,18 @@ async fn schedules_miss_no_occurrence_and_fire_none_twice_while_coordinators_are
     let task = world.targets.task(Deed::Http { ms: 0 }, &Spec::default());
     let api = world.api(0);
     for _ in 0..form.schedules {
-        let schedule = json!({"every_seconds": 1, "starts_at": starts_at, "ends_at": ends_at, "catch_up": "all", "task": task});
+        let schedule =
+            json!({"every_seconds": 1, "starts_at": starts_at, "ends_at": ends_at, "catch_up": "all", "task": task});
         assert_eq!(api.post("/v1/schedules", &schedule).await.status, 201);
     }
 
     let kills = kill_by_turns(&mut world, ends_at).await;
     world.heal().await;
     world.ready().await;
-    let fired = format!("select count(*) from schedules where is_over and next_fire_at is null having count(*) = {}", form.schedules);
+    let fired = format!(
+        "select count(*) from schedules where is_over and next_fire_at is null having count(*) = {}",
+        form.schedules
+    );
     super::support::until_within(form.end_within, "every schedule comes to its end", async || {
         let mut connection = PgConnection::connect(&world.database.url).await.ok()?;
         sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(fired.clone())).fetch_optional(&mut connection).await.ok()?

@@ -6,7 +6,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use taskmaster_openapi::event::EventType;
 use taskmaster_openapi::key::{IssuedKey, Scope};
-use taskmaster_openapi::schedule::{BackfillResponse, Preview, Run, RunList, RunState, RunTrigger, Schedule, ScheduleList};
+use taskmaster_openapi::schedule::{
+    BackfillResponse, Preview, Run, RunList, RunState, RunTrigger, Schedule, ScheduleList,
+};
 use taskmaster_openapi::task::{Task, TaskStatus};
 use uuid::Uuid;
 
@@ -37,7 +39,8 @@ async fn a_schedule_lives_from_creation_over_changes_to_its_end() {
     let up = Up::start(&["--ephemeral"]).await;
     let api = &up.api;
     let target = Target::quick().await;
-    let secret = json!({"url": target.url("/"), "headers": {"Authorization": "Bearer hunter2", "Accept": "text/plain"}});
+    let secret =
+        json!({"url": target.url("/"), "headers": {"Authorization": "Bearer hunter2", "Accept": "text/plain"}});
     let body = json!({"name": "nightly", "cron": "30 2 * * *", "time_zone": "Europe/Berlin", "jitter_seconds": 600, "task": {"http": secret, "tags": ["n"]}});
     let made = api.send(Method::POST, "/v1/schedules", Some(&body), &[("Idempotency-Key", "one")]).await;
     let schedule: Schedule = made.expect(201);
@@ -86,9 +89,11 @@ async fn a_schedule_lives_from_creation_over_changes_to_its_end() {
     }
 
     // Paused, resumed, gone.
-    let paused: Schedule = api.post(&format!("{}/pause", path(schedule.id)), &json!({"reason": "a move"})).await.expect(200);
+    let paused: Schedule =
+        api.post(&format!("{}/pause", path(schedule.id)), &json!({"reason": "a move"})).await.expect(200);
     assert_eq!((paused.pause_reason.as_deref(), paused.next_run_at), (Some("a move"), None));
-    let resumed: Schedule = api.send(Method::POST, &format!("{}/resume", path(schedule.id)), None, &[]).await.expect(200);
+    let resumed: Schedule =
+        api.send(Method::POST, &format!("{}/resume", path(schedule.id)), None, &[]).await.expect(200);
     assert!(resumed.paused_at.is_none() && resumed.next_run_at.is_some());
     let mut told = api.events(&format!("schedule_id={}&after=0", schedule.id)).await;
     for expected in [EventType::SchedulePaused, EventType::ScheduleResumed] {
@@ -106,7 +111,11 @@ async fn a_schedule_lives_from_creation_over_changes_to_its_end() {
         (Method::GET, format!("{}/preview", path(schedule.id))),
     ] {
         let missing = api.send(method.clone(), &path, None, &[]).await;
-        assert_eq!((missing.status.as_u16(), &missing.json()["code"]), (404, &json!("schedule_not_found")), "{method} {path}");
+        assert_eq!(
+            (missing.status.as_u16(), &missing.json()["code"]),
+            (404, &json!("schedule_not_found")),
+            "{method} {path}"
+        );
     }
 }
 
@@ -116,10 +125,26 @@ async fn schedules_run_on_time_and_their_runs_tell_what_became_of_them() {
     let api = &up.api;
     let ticks = create(api, json!({"cron": "* * * * * *", "task": {"command": "true"}})).await;
     let ends_at = ticks.created_at + chrono::TimeDelta::seconds(6);
-    let slow = create(api, json!({"every_seconds": 1, "overlap": "skip", "ends_at": ends_at, "task": {"command": "sleep 2.5"}})).await;
-    let queued = create(api, json!({"every_seconds": 1, "overlap": "queue_one", "ends_at": ends_at, "task": {"command": "sleep 1.5"}})).await;
-    let replaced = create(api, json!({"every_seconds": 1, "overlap": "cancel_old", "ends_at": ends_at, "task": {"command": "sleep 30"}})).await;
-    let failing = create(api, json!({"every_seconds": 1, "pause_after_failures": 2, "task": {"command": "false", "max_attempts": 1}})).await;
+    let slow = create(
+        api,
+        json!({"every_seconds": 1, "overlap": "skip", "ends_at": ends_at, "task": {"command": "sleep 2.5"}}),
+    )
+    .await;
+    let queued = create(
+        api,
+        json!({"every_seconds": 1, "overlap": "queue_one", "ends_at": ends_at, "task": {"command": "sleep 1.5"}}),
+    )
+    .await;
+    let replaced = create(
+        api,
+        json!({"every_seconds": 1, "overlap": "cancel_old", "ends_at": ends_at, "task": {"command": "sleep 30"}}),
+    )
+    .await;
+    let failing = create(
+        api,
+        json!({"every_seconds": 1, "pause_after_failures": 2, "task": {"command": "false", "max_attempts": 1}}),
+    )
+    .await;
 
     let done = async || {
         let states: Vec<RunState> = runs(api, slow.id).await.iter().map(|run| run.state).collect();
@@ -163,11 +188,17 @@ async fn schedules_run_on_time_and_their_runs_tell_what_became_of_them() {
         (done.len() >= 6).then_some(done)
     };
     let done = until("ticks are complete", on_time).await;
-    assert!(done.iter().all(|task| task.started_at.unwrap() >= task.scheduled_at && task.created_at < task.scheduled_at), "{done:?}");
+    assert!(
+        done.iter().all(|task| task.started_at.unwrap() >= task.scheduled_at && task.created_at < task.scheduled_at),
+        "{done:?}"
+    );
     let schedule: Schedule = api.fetch(&path(ticks.id)).await.expect(200);
     assert!(schedule.last_occurrence_at.unwrap() < schedule.next_occurrence_at.unwrap());
     let page: RunList = api.fetch(&format!("{}/runs?page_size=2", path(ticks.id))).await.expect(200);
-    let next: RunList = api.fetch(&format!("{}/runs?page_size=2&page_token={}", path(ticks.id), page.next_page_token)).await.expect(200);
+    let next: RunList = api
+        .fetch(&format!("{}/runs?page_size=2&page_token={}", path(ticks.id), page.next_page_token))
+        .await
+        .expect(200);
     let times: Vec<_> = page.runs.iter().chain(&next.runs).map(|run| run.occurrence_at).collect();
     assert!(times.len() == 4 && times.windows(2).all(|pair| (pair[0] - pair[1]).num_seconds() == 1), "{times:?}");
 }

@@ -160,11 +160,17 @@ mod tests {
             (r#"{"cron":"61 * * * *","task":{"command":"true"}}"#, &["/cron"]),
             (r#"{"cron":"* * * * * * *","task":{"command":"true"}}"#, &["/cron"]),
             (r#"{"cron":"@daily","time_zone":"europe/berlin ","task":{"command":"true"}}"#, &["/time_zone"]),
-            (r#"{"every_seconds":0,"jitter_seconds":-1,"task":{"command":"true"}}"#, &["/every_seconds", "/jitter_seconds"]),
+            (
+                r#"{"every_seconds":0,"jitter_seconds":-1,"task":{"command":"true"}}"#,
+                &["/every_seconds", "/jitter_seconds"],
+            ),
             (r#"{"every_seconds":31622401,"task":{"command":"true"}}"#, &["/every_seconds"]),
             (r#"{"every_seconds":5,"name":"","task":{"command":"true"}}"#, &["/name"]),
             (r#"{"every_seconds":5,"task":{"command":"true","http":{"url":"x"}}}"#, &["/task", "/task/http/url"]),
-            (r#"{"every_seconds":5,"catch_up_window_seconds":59,"task":{"command":"true"}}"#, &["/catch_up_window_seconds"]),
+            (
+                r#"{"every_seconds":5,"catch_up_window_seconds":59,"task":{"command":"true"}}"#,
+                &["/catch_up_window_seconds"],
+            ),
             (r#"{"every_seconds":5,"pause_after_failures":0,"task":{"command":"true"}}"#, &["/pause_after_failures"]),
             (
                 r#"{"every_seconds":5,"starts_at":"2026-02-01T00:00:00Z","ends_at":"2026-01-01T00:00:00Z","task":{"command":"true"}}"#,

@@ -56,7 +56,10 @@ fn runs() -> Vec<Step> {
     vec![
         of("triggerSchedule", "Run it now")
             .answers(&[201])
-            .check("the task is the schedule's", "pm.expect(body.schedule_id).to.equal(pm.collectionVariables.get(\"schedule_id\"))")
+            .check(
+                "the task is the schedule's",
+                "pm.expect(body.schedule_id).to.equal(pm.collectionVariables.get(\"schedule_id\"))",
+            )
             .saves("task_id", "body.id"),
         Step::new("getTask", "Wait for its end").waits().answers(&[200]).task_is("COMPLETE"),
         of("backfillSchedule", "How many runs would a day's backfill make?")
@@ -69,7 +72,10 @@ fn runs() -> Vec<Step> {
         Step::new("listTasks", "The tasks of the schedule")
             .query("schedule_id", "{{schedule_id}}")
             .answers(&[200])
-            .check("there is one", "pm.expect(body.tasks.map((task) => task.id)).to.include(pm.collectionVariables.get(\"task_id\"))"),
+            .check(
+                "there is one",
+                "pm.expect(body.tasks.map((task) => task.id)).to.include(pm.collectionVariables.get(\"task_id\"))",
+            ),
     ]
 }
 

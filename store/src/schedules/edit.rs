@@ -134,7 +134,8 @@ impl Store {
     ) -> Result<Vec<Schedule>, StoreError> {
         let rows: Vec<ScheduleRow> = match name {
             Some(name) => {
-                let sql = concat!("select ", schedule_columns!(), " from schedules where name = $1 and id < $2 limit $3");
+                let sql =
+                    concat!("select ", schedule_columns!(), " from schedules where name = $1 and id < $2 limit $3");
                 sqlx::query_as(sql).bind(name)
             }
             None => {

@@ -182,7 +182,8 @@ mod tests {
     fn what_is_later_is_caught_up_on_as_the_policy_says_and_the_rest_is_missed() {
         let of = |catch_up, window| {
             let late = plan(&Due { catch_up, catch_up_window: TimeDelta::seconds(window), ..due(60, 60, 7_210) });
-            let missed: Vec<_> = late.fates.iter().filter(|(_, fate)| matches!(fate, Fate::Miss { .. })).cloned().collect();
+            let missed: Vec<_> =
+                late.fates.iter().filter(|(_, fate)| matches!(fate, Fate::Miss { .. })).cloned().collect();
             (missed, fired(&late).len(), fired(&late).first().copied())
         };
         let missed = |last, count| vec![(second(60), Fate::Miss { last: second(last), count })];

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDateTime, Offset, SubsecRound, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, Datelike, NaiveDateTime, Offset, SubsecRound, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
@@ -47,6 +47,8 @@ enum Beat {
     Every { seconds: i64, anchor: DateTime<Utc> },
 }
 
+/// The last year that the API can write.
+const YEAR_MAX: i32 = 9_999;
 /// Local times never differ from UTC by more.
 const OFFSET_MAX: TimeDelta = TimeDelta::hours(15);
 
@@ -93,7 +95,7 @@ impl Recurrence {
             }
             Beat::Cron { cron, zone, by_elapsed_hours: false } => next_fixed(cron, *zone, floor(after)),
         };
-        next.filter(|at| self.ends_at.is_none_or(|end| *at <= end) && *at > after)
+        next.filter(|at| *at > after && at.year() <= YEAR_MAX && self.ends_at.is_none_or(|end| *at <= end))
     }
 
     /// The last occurrence in `(after, until]`.
@@ -111,21 +113,21 @@ impl Recurrence {
                 false => without = middle,
             }
         }
-        self.between_of(after + TimeDelta::seconds(with), until).last()
+        self.within(after + TimeDelta::seconds(with), until).last()
     }
 
     /// How many lie in `(after, until]`, up to [`COUNTED_MAX`].
     pub fn count(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> usize {
-        self.between_of(after, until).take(COUNTED_MAX).count()
+        self.within(after, until).take(COUNTED_MAX).count()
     }
 
     /// The occurrences in `(after, until]`, in order.
-    pub fn between_of(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> + '_ {
-        self.from(after).take_while(move |at| *at <= until)
+    pub fn within(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> + '_ {
+        self.after(after).take_while(move |at| *at <= until)
     }
 
     /// The occurrences after this time, in order.
-    pub fn from(&self, after: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> + '_ {
+    pub fn after(&self, after: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> + '_ {
         std::iter::successors(self.next(after), |at| self.next(*at))
     }
 }

@@ -12,7 +12,7 @@ fn at(text: &str) -> DateTime<Utc> {
 fn follow(expression: &str, zone: &str, after: &str, count: usize) -> Vec<String> {
     let recurrence = Recurrence::cron(expression, zone).unwrap();
     let zone = super::zone(zone).unwrap();
-    let times = recurrence.from(at(after)).take(count);
+    let times = recurrence.after(at(after)).take(count);
     times.map(|time| local_time(time, zone).format("%m-%d %H:%M:%S %:z").to_string()).collect()
 }
 
@@ -20,10 +20,7 @@ fn follow(expression: &str, zone: &str, after: &str, count: usize) -> Vec<String
 fn a_skipped_local_time_fires_once_right_after_the_gap() {
     // Berlin, 29 March 2026: 02:00 +01:00 is 03:00 +02:00.
     let eve = "2026-03-28T12:00:00Z";
-    assert_eq!(
-        follow("30 2 * * *", "Europe/Berlin", eve, 2),
-        ["03-29 03:00:00 +02:00", "03-30 02:30:00 +02:00"]
-    );
+    assert_eq!(follow("30 2 * * *", "Europe/Berlin", eve, 2), ["03-29 03:00:00 +02:00", "03-30 02:30:00 +02:00"]);
     // However many are skipped; and what is due at the end of the gap anyway is not due twice.
     assert_eq!(
         follow("*/15 2,3 * * *", "Europe/Berlin", eve, 5)[..4],
@@ -58,10 +55,7 @@ fn a_repeated_local_time_fires_once_the_first_time() {
         ["10-25 02:00:00 +02:00", "10-25 02:30:00 +02:00", "10-26 02:00:00 +01:00"]
     );
     // Asked within the second half, too.
-    assert_eq!(
-        follow("*/20 2,3 * * *", "Europe/Berlin", "2026-10-25T01:10:00Z", 1),
-        ["10-25 03:00:00 +01:00"]
-    );
+    assert_eq!(follow("*/20 2,3 * * *", "Europe/Berlin", "2026-10-25T01:10:00Z", 1), ["10-25 03:00:00 +01:00"]);
 }
 
 #[test]
@@ -119,7 +113,7 @@ fn what_cannot_be_read_is_refused_and_what_never_fires_says_so() {
 fn a_start_counts_and_so_does_an_end() {
     let every = Recurrence::every(10, at("2026-01-01T00:00:05Z"));
     let bounded = every.clone().between(Some(at("2026-01-01T00:00:05Z")), Some(at("2026-01-01T00:00:25Z")));
-    let seconds: Vec<i64> = bounded.from(at("2025-01-01T00:00:00Z")).map(|time| time.timestamp() % 60).collect();
+    let seconds: Vec<i64> = bounded.after(at("2025-01-01T00:00:00Z")).map(|time| time.timestamp() % 60).collect();
     assert_eq!(seconds, [5, 15, 25]);
     assert_eq!(every.next(at("2026-01-01T00:00:05Z")), Some(at("2026-01-01T00:00:15Z")));
 }
@@ -129,7 +123,9 @@ fn jitter_is_the_same_every_time_and_stays_within_its_bound() {
     let (id, start) = (Uuid::from_u128(7), at("2026-01-01T00:00:00Z"));
     let all: Vec<Duration> = (0..200).map(|i| jitter(id, start + TimeDelta::seconds(i), 30)).collect();
     assert!(all.iter().all(|jitter| *jitter <= Duration::from_secs(30)));
-    assert!(all.iter().max().unwrap() > &Duration::from_secs(25) && all.iter().min().unwrap() < &Duration::from_secs(5));
+    assert!(
+        all.iter().max().unwrap() > &Duration::from_secs(25) && all.iter().min().unwrap() < &Duration::from_secs(5)
+    );
     assert_eq!(jitter(id, start, 30), all[0]);
     assert_eq!(jitter(id, start, 0), Duration::ZERO);
     assert_ne!(jitter(Uuid::from_u128(8), start, 30), all[0]);
@@ -151,7 +147,7 @@ proptest! {
     fn occurrences_rise_and_nothing_lies_between_two(text in expression(), zone in 0..ZONES.len(), days in 0..3_000_i64) {
         let recurrence = Recurrence::cron(&text, ZONES[zone]).unwrap();
         let start = at("2024-01-01T00:00:00Z") + TimeDelta::days(days);
-        let times: Vec<_> = recurrence.from(start).take(20).collect();
+        let times: Vec<_> = recurrence.after(start).take(20).collect();
         prop_assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
         for pair in times.windows(2) {
             // Asked from anywhere between, the next is the same.
@@ -173,16 +169,35 @@ proptest! {
         let Beat::Cron { cron, .. } = &recurrence.beat else { panic!("a cron expression") };
         let matching = (1..=2 * 24 * 60).map(|minute| start + TimeDelta::minutes(minute));
         let matching: Vec<_> = matching.filter(|time| cron.is_time_matching(time).unwrap()).collect();
-        prop_assert_eq!(recurrence.between_of(start, end).collect::<Vec<_>>(), matching);
+        prop_assert_eq!(recurrence.within(start, end).collect::<Vec<_>>(), matching);
     }
 
     #[test]
     fn a_day_has_one_run_of_a_daily_expression_whatever_the_clocks_do(hour in 0..24_u32, minute in 0..60_u32, zone in 0..ZONES.len()) {
         let recurrence = Recurrence::cron(&format!("{minute} {hour} * * *"), ZONES[zone]).unwrap();
         let zone = super::zone(ZONES[zone]).unwrap();
-        let days: Vec<_> = recurrence.from(at("2026-01-02T12:00:00Z")).take(364)
+        let days: Vec<_> = recurrence.after(at("2026-01-02T12:00:00Z")).take(364)
             .map(|time| time.with_timezone(&zone).date_naive()).collect();
         prop_assert!(days.windows(2).all(|pair| pair[0].succ_opt() == Some(pair[1])), "{days:?}");
+    }
+
+    /// Strangers write expressions: whatever they write is read or refused, and what is read has occurrences or none, soon.
+    #[test]
+    fn any_text_is_read_or_refused(text in "\\PC{0,30}", likely in "@?[0-9*/,#LW+?A-Fa-u -]{0,24}", zone in 0..ZONES.len()) {
+        for text in [text, likely] {
+            if let Ok(recurrence) = Recurrence::cron(&text, ZONES[zone]) {
+                let _ = recurrence.after(at("2026-03-28T12:00:00Z")).take(3).count();
+            }
+        }
+    }
+
+    /// As people nearly write them: fields at random.
+    #[test]
+    fn any_fields_are_read_or_refused(fields in proptest::collection::vec("[*?]|[0-9]{1,2}|[0-9]-[0-9]{1,2}|\\*/[0-9]{1,2}|L|[0-9]{1,2}W|[0-9]#[0-9]|[0-9]L|MON|jan|\\+[0-9]", 5..=6)) {
+        if let Ok(recurrence) = Recurrence::cron(&fields.join(" "), "Europe/Berlin") {
+            let times: Vec<_> = recurrence.after(at("2026-03-28T12:00:00Z")).take(3).collect();
+            prop_assert!(times.windows(2).all(|pair| pair[0] < pair[1]));
+        }
     }
 
     #[test]

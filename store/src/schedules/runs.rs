@@ -13,7 +13,7 @@ use crate::error::StoreError;
 use crate::row::status_from;
 
 use super::edit::lock;
-use super::fire::{Runs, Trigger};
+use super::ledger::{Runs, Trigger};
 use super::recurrence::{Recurrence, local_time, zone};
 use super::{Clockwork, clockwork_columns};
 
@@ -67,11 +67,10 @@ impl Store {
             transaction.rollback().await?;
             return self.known_once(key).await.map(Triggered::Known);
         }
-        let now: Option<DateTime<Utc>> =
-            sqlx::query_scalar("select clock_timestamp() from schedules where id = $1")
-                .bind(id)
-                .fetch_optional(&mut *transaction)
-                .await?;
+        let now: Option<DateTime<Utc>> = sqlx::query_scalar("select clock_timestamp() from schedules where id = $1")
+            .bind(id)
+            .fetch_optional(&mut *transaction)
+            .await?;
         let Some(now) = now else { return Ok(Triggered::NotFound) };
         let mut runs = Runs::default();
         runs.fire(id, now, Trigger::Manual, now, task_id);
@@ -102,7 +101,7 @@ impl Store {
         }
         let recurrence = readable(&locked.clockwork)?;
         let instant = TimeDelta::microseconds(1);
-        let occurrences = recurrence.between_of(from - instant, to - instant);
+        let occurrences = recurrence.within(from - instant, to - instant);
         let times: Vec<DateTime<Utc>> = occurrences.take(limits::BACKFILL_MAX + 1).collect();
         if times.len() > limits::BACKFILL_MAX {
             return Ok(Backfilled::TooMany);
@@ -144,7 +143,7 @@ impl Store {
         let (clockwork, now) = (Clockwork::from_row(&row)?, row.try_get("now")?);
         let recurrence = readable(&clockwork)?;
         let zone = zone(&clockwork.timing.time_zone).unwrap_or_default();
-        let occurrences = recurrence.from(after.unwrap_or(now)).take(count).map(|at| Occurrence {
+        let occurrences = recurrence.after(after.unwrap_or(now)).take(count).map(|at| Occurrence {
             occurrence_at: at,
             local_time: local_time(at, zone),
             run_at: clockwork.run_at(at),
@@ -171,13 +170,8 @@ impl Store {
         }
         let newest = RunKey { occurrence: LATEST, kind: 0 };
         let key = after.unwrap_or(newest);
-        let rows: Vec<RunRow> = sqlx::query_as(RUNS)
-            .bind(id)
-            .bind(key.occurrence)
-            .bind(key.kind)
-            .bind(count)
-            .fetch_all(&self.pool)
-            .await?;
+        let rows: Vec<RunRow> =
+            sqlx::query_as(RUNS).bind(id).bind(key.occurrence).bind(key.kind).bind(count).fetch_all(&self.pool).await?;
         Ok(Some(rows.into_iter().map(|RunRow(run, key)| (run, key)).collect()))
     }
 }
