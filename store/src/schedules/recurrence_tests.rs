@@ -201,7 +201,7 @@ proptest! {
     }
 
     #[test]
-    fn intervals_never_drift(seconds in 1..1_000_000_i64, anchor in 0..2_000_000_000_i64, steps in 1..1_000_000_i64, within in 0..1_000_000_i64) {
+    fn intervals_never_drift(seconds in 1..1_000_000_i64, anchor in 0..2_000_000_000_i64, steps in 1..200_000_i64, within in 0..1_000_000_i64) {
         let anchor = DateTime::from_timestamp(anchor, 0).unwrap();
         let after = anchor + TimeDelta::microseconds(within);
         let recurrence = Recurrence::every(seconds, anchor);
