@@ -126,6 +126,7 @@ CREATE TABLE public.event_inbox (
     attempts smallint[] DEFAULT '{}'::smallint[] NOT NULL,
     workers text[] DEFAULT '{}'::text[] NOT NULL,
     n integer NOT NULL,
+    schedules uuid[] DEFAULT '{}'::uuid[] NOT NULL,
     CONSTRAINT event_inbox_n_check CHECK ((n > 0))
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
@@ -133,6 +134,7 @@ ALTER TABLE ONLY public.event_inbox ALTER COLUMN task_ids SET STATISTICS 0;
 ALTER TABLE ONLY public.event_inbox ALTER COLUMN lanes SET STATISTICS 0;
 ALTER TABLE ONLY public.event_inbox ALTER COLUMN attempts SET STATISTICS 0;
 ALTER TABLE ONLY public.event_inbox ALTER COLUMN workers SET STATISTICS 0;
+ALTER TABLE ONLY public.event_inbox ALTER COLUMN schedules SET STATISTICS 0;
 
 ALTER TABLE public.event_inbox ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME public.event_inbox_id_seq
@@ -151,12 +153,14 @@ CREATE TABLE public.events (
     task_ids uuid[] NOT NULL,
     lanes integer[] NOT NULL,
     attempts smallint[] NOT NULL,
-    workers text[] NOT NULL
+    workers text[] NOT NULL,
+    schedules uuid[] DEFAULT '{}'::uuid[] NOT NULL
 );
 ALTER TABLE ONLY public.events ALTER COLUMN task_ids SET STATISTICS 0;
 ALTER TABLE ONLY public.events ALTER COLUMN lanes SET STATISTICS 0;
 ALTER TABLE ONLY public.events ALTER COLUMN attempts SET STATISTICS 0;
 ALTER TABLE ONLY public.events ALTER COLUMN workers SET STATISTICS 0;
+ALTER TABLE ONLY public.events ALTER COLUMN schedules SET STATISTICS 0;
 
 CREATE TABLE public.idempotency_keys (
     principal text NOT NULL,
@@ -192,6 +196,81 @@ CREATE UNLOGGED TABLE public.quota_use (
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200');
 
+CREATE TABLE public.schedule_failures (
+    id bigint NOT NULL,
+    schedule_id uuid NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
+
+ALTER TABLE public.schedule_failures ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.schedule_failures_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.schedule_runs (
+    schedule_id uuid NOT NULL,
+    fire_at timestamp with time zone NOT NULL,
+    kind smallint NOT NULL,
+    state smallint NOT NULL,
+    trigger smallint NOT NULL,
+    run_at timestamp with time zone,
+    task_id uuid,
+    reason text,
+    last_at timestamp with time zone,
+    n integer,
+    CONSTRAINT schedule_runs_kind_check CHECK ((kind = ANY (ARRAY[0, 1, 2]))),
+    CONSTRAINT schedule_runs_state_check CHECK (((state >= 0) AND (state <= 3))),
+    CONSTRAINT schedule_runs_trigger_check CHECK (((trigger >= 0) AND (trigger <= 2)))
+);
+
+CREATE TABLE public.schedules (
+    id uuid NOT NULL,
+    revision bigint DEFAULT 1 NOT NULL,
+    name text,
+    cron text,
+    every_seconds integer,
+    time_zone text NOT NULL,
+    starts_at timestamp with time zone,
+    ends_at timestamp with time zone,
+    jitter_seconds integer NOT NULL,
+    overlap smallint NOT NULL,
+    catch_up smallint NOT NULL,
+    catch_up_window_seconds integer NOT NULL,
+    pause_after_failures integer,
+    lane integer NOT NULL,
+    timeout_seconds integer NOT NULL,
+    priority smallint NOT NULL,
+    max_attempts smallint NOT NULL,
+    work json NOT NULL,
+    retry json,
+    tags jsonb,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    paused_at timestamp with time zone,
+    pause_reason text,
+    next_fire_at timestamp with time zone,
+    wake_at timestamp with time zone,
+    is_over boolean DEFAULT false NOT NULL,
+    last_fire_at timestamp with time zone,
+    last_task_id uuid,
+    waiting_fire_at timestamp with time zone,
+    failures_count_from timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT schedules_beat CHECK (((cron IS NULL) <> (every_seconds IS NULL))),
+    CONSTRAINT schedules_catch_up_check CHECK (((catch_up >= 0) AND (catch_up <= 2))),
+    CONSTRAINT schedules_catch_up_window_seconds_check CHECK ((catch_up_window_seconds > 0)),
+    CONSTRAINT schedules_cron_check CHECK (((char_length(cron) >= 1) AND (char_length(cron) <= 200))),
+    CONSTRAINT schedules_every_seconds_check CHECK ((every_seconds > 0)),
+    CONSTRAINT schedules_jitter_seconds_check CHECK ((jitter_seconds >= 0)),
+    CONSTRAINT schedules_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 100))),
+    CONSTRAINT schedules_overlap_check CHECK (((overlap >= 0) AND (overlap <= 3))),
+    CONSTRAINT schedules_pause_after_failures_check CHECK ((pause_after_failures > 0))
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='500', autovacuum_vacuum_cost_delay='0');
+
 CREATE TABLE public.task_counts (
     lane integer NOT NULL,
     status smallint NOT NULL,
@@ -223,6 +302,7 @@ CREATE TABLE public.task_history (
     tags jsonb,
     result json,
     error json,
+    schedule_id uuid,
     CONSTRAINT task_history_status_check CHECK ((status = ANY (ARRAY[3, 4, 5])))
 )
 PARTITION BY RANGE (finished_at);
@@ -258,6 +338,7 @@ CREATE TABLE public.tasks (
     tags jsonb,
     result json,
     error json,
+    schedule_id uuid,
     CONSTRAINT tasks_check CHECK (((attempt >= 0) AND (attempt <= max_attempts))),
     CONSTRAINT tasks_claimed CHECK (((status = 0) OR ((claim > 0) AND (worker_id IS NOT NULL) AND (picked_at IS NOT NULL)))),
     CONSTRAINT tasks_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
@@ -321,6 +402,18 @@ ALTER TABLE ONLY public.lanes
 ALTER TABLE ONLY public.quota_use
     ADD CONSTRAINT quota_use_pkey PRIMARY KEY (gateway_id);
 
+ALTER TABLE ONLY public.schedule_failures
+    ADD CONSTRAINT schedule_failures_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.schedule_runs
+    ADD CONSTRAINT schedule_runs_pkey PRIMARY KEY (schedule_id, fire_at, kind);
+
+ALTER TABLE ONLY public.schedules
+    ADD CONSTRAINT schedules_name_key UNIQUE (name);
+
+ALTER TABLE ONLY public.schedules
+    ADD CONSTRAINT schedules_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.task_counts
     ADD CONSTRAINT task_counts_pkey PRIMARY KEY (lane, status);
 
@@ -341,6 +434,14 @@ CREATE INDEX api_keys_newest ON public.api_keys USING btree (created_at, id);
 CREATE INDEX events_at ON public.events USING btree (at);
 
 CREATE INDEX idempotency_keys_expired ON public.idempotency_keys USING btree (expires_at);
+
+CREATE INDEX schedule_runs_old ON public.schedule_runs USING btree (fire_at);
+
+CREATE INDEX schedules_disturbed ON public.schedules USING btree (id) WHERE ((paused_at IS NULL) AND (wake_at IS NULL) AND (NOT is_over));
+
+CREATE INDEX schedules_due ON public.schedules USING btree (wake_at) WHERE ((paused_at IS NULL) AND (wake_at IS NOT NULL));
+
+CREATE INDEX schedules_waiting ON public.schedules USING btree (id) WHERE (waiting_fire_at IS NOT NULL);
 
 CREATE INDEX task_history_cancelled ON ONLY public.task_history USING btree (id) WHERE (status = 5);
 

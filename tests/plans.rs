@@ -241,3 +241,36 @@ async fn with_statistics_of_a_full_database_that_was_emptied_every_step_reads_no
     assert_every_step_reads_little(&fixture).await;
     fixture.stop().await;
 }
+
+/// A hundred thousand schedules that are not due, and a hundred that are.
+const SCHEDULES: &str = "
+insert into schedules (id, cron, time_zone, jitter_seconds, overlap, catch_up, catch_up_window_seconds, lane, timeout_seconds, priority,
+                       max_attempts, work, next_fire_at, wake_at)
+select gen_random_uuid(), '0 3 * * *', 'UTC', 0, 0, 0, 86400, (select min(id) from lanes), 300, 0, 3, '{\"command\":\"true\"}',
+       date_trunc('second', now()) + due, date_trunc('second', now()) + due
+  from (select case when i <= 100 then interval '0' else interval '1 hour' + i * interval '1 second' end as due
+          from generate_series(1, 100000) i) each";
+
+#[tokio::test]
+async fn schedules_that_are_not_due_cost_nothing() {
+    let fixture = Fixture::new().await;
+    fixture.run(SCHEDULES).await;
+    for believed in ["nothing", "vacuum analyze schedules"] {
+        if believed != "nothing" {
+            fixture.run(believed).await;
+            fixture.run("update schedules set next_fire_at = date_trunc('second', now()), wake_at = now() where id in (select id from schedules order by wake_at limit 100)").await;
+        }
+        let fired = fixture.within(4_000, "firing", async |store| store.fire_schedules().await.unwrap()).await;
+        assert_eq!((fired.schedules, fired.more), (100, false), "{believed}");
+        let idle = async |store: &Store| {
+            assert_eq!(store.fire_schedules().await.unwrap().schedules, 0);
+            assert!(store.next_schedule_ms().await.unwrap().unwrap() > 0.0);
+            assert!(!store.start_waiting().await.unwrap() && !store.pause_failing_schedules().await.unwrap());
+            assert_eq!(store.rearm_schedules().await.unwrap().schedules, 0);
+        };
+        fixture.within(500, "having nothing to fire", idle).await;
+    }
+    let page = async |store: &Store| assert_eq!(store.schedules(None, None, 50).await.unwrap().len(), 50);
+    fixture.within(500, "a page of schedules", page).await;
+    fixture.stop().await;
+}

@@ -23,6 +23,7 @@ use taskmaster_store::outcome::WorkerReport;
 use tokio::net::TcpListener;
 
 use crate::coordinator::{Coordinator, DATABASE};
+use crate::firer::Firer;
 use crate::heartbeat::{self, Beats, is_worker_id};
 use crate::poller::Poller;
 use crate::recorder::Recorder;
@@ -95,6 +96,7 @@ pub async fn run(
     let poller = tokio::spawn(Poller::new(coordinator.clone()).run());
     coordinator.tasks.spawn(Sweeper::new(coordinator.clone()).run());
     coordinator.tasks.spawn(cancel::run(coordinator.clone()));
+    coordinator.tasks.spawn(Firer::new(coordinator.clone()).run());
 
     let api = Api { coordinator: coordinator.clone(), beats };
     let limits = ServerLimits { drain_timeout, ..ServerLimits::default() };

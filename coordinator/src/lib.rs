@@ -3,7 +3,7 @@
 //! In reading order: [`config`]; [`rate`], [`fleet`] (the workers at home here: room, round-robin, what each holds; pure);
 //! `poller` (what is due is claimed for those who have room), `dispatch` (and pushed to them); `recorder` (what workers
 //! report is recorded); `heartbeat` (workers join and stay), [`home`] (with whom); `tether` (a worker's death is noticed
-//! at once); `cancel`; `sweeper` (nothing stays stuck); `api` (the contract), [`token`] (and who may speak it).
+//! at once); `cancel`; `firer` (schedules); `sweeper` (nothing stays stuck); `api` (the contract), [`token`] (and who may speak it).
 
 pub mod config;
 pub mod fleet;
@@ -15,6 +15,7 @@ mod api;
 mod cancel;
 mod coordinator;
 mod dispatch;
+mod firer;
 mod heartbeat;
 mod poller;
 mod recorder;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use taskmaster_openapi::Problem;
+use taskmaster_openapi::{Code, Problem};
 
 /// An answer of 200 with its `ETag`, or 304 when `If-None-Match` names it. May be cached, but must be asked for again.
 pub(crate) fn json<T: Serialize>(request: &HeaderMap, value: &T) -> Result<Response, Problem> {
@@ -19,16 +19,48 @@ pub(crate) fn json<T: Serialize>(request: &HeaderMap, value: &T) -> Result<Respo
 /// As [`json`], for a body that is there already.
 pub(crate) fn bytes(request: &HeaderMap, content_type: &str, body: Bytes) -> Response {
     let tag = etag(&body);
-    let mut response = match none_match(request, &tag) {
+    tagged(request, content_type, body, &tag)
+}
+
+/// As [`json`], with a tag that begins with a revision: what [`if_match`] goes by.
+pub(crate) fn revised<T: Serialize>(request: &HeaderMap, revision: i64, value: &T) -> Result<Response, Problem> {
+    let body = serde_json::to_vec(value).map_err(|error| {
+        tracing::error!(%error, "an answer cannot be written as JSON");
+        Problem::internal()
+    })?;
+    let tag = format!("\"{revision}.{}", &etag(&body)[1..]);
+    Ok(tagged(request, "application/json", body.into(), &tag))
+}
+
+/// The revisions that `If-Match` allows; `None` when any will do. What the tag says of figures beside the revision does not matter: they
+/// change by themselves.
+///
+/// # Errors
+/// `invalid_header` when a tag is none of ours.
+pub(crate) fn if_match(request: &HeaderMap) -> Result<Option<Vec<i64>>, Problem> {
+    let wrong = || Problem::field(Code::InvalidHeader, "If-Match", "must be the ETag of an answer, or *");
+    let mut revisions = None;
+    for value in request.get_all(header::IF_MATCH) {
+        for tag in value.to_str().map_err(|_| wrong())?.split(',').map(str::trim) {
+            if tag == "*" {
+                return Ok(None);
+            }
+            let inner = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).ok_or_else(wrong)?;
+            let revision = inner.split('.').next().and_then(|revision| revision.parse().ok()).ok_or_else(wrong)?;
+            revisions.get_or_insert_with(Vec::new).push(revision);
+        }
+    }
+    Ok(revisions)
+}
+
+fn tagged(request: &HeaderMap, content_type: &str, body: Bytes, tag: &str) -> Response {
+    let mut response = match none_match(request, tag) {
         true => StatusCode::NOT_MODIFIED.into_response(),
         false => body.into_response(),
     };
     let headers = response.headers_mut();
-    let values = [
-        (header::ETAG, tag.as_str()),
-        (header::CACHE_CONTROL, "private, no-cache"),
-        (header::CONTENT_TYPE, content_type),
-    ];
+    let values =
+        [(header::ETAG, tag), (header::CACHE_CONTROL, "private, no-cache"), (header::CONTENT_TYPE, content_type)];
     for (name, value) in values {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
@@ -82,6 +114,25 @@ mod tests {
         }
         for other in ["\"other\"", "", &tag[1..]] {
             assert_eq!(status(other), 200, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_precondition_goes_by_the_revision_alone() {
+        let of = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::IF_MATCH, HeaderValue::try_from(*value).unwrap());
+            }
+            if_match(&headers).map_err(|problem| problem.code)
+        };
+        let tag = revised(&HeaderMap::new(), 7, &"body").unwrap().headers()[header::ETAG].to_str().unwrap().to_owned();
+        assert_eq!(of(&[&tag]), Ok(Some(vec![7])));
+        assert_eq!(of(&[]), Ok(None));
+        assert_eq!(of(&["*"]), Ok(None));
+        assert_eq!(of(&["\"3.ab\", \"4\"", "\"5.x\""]), Ok(Some(vec![3, 4, 5])));
+        for wrong in ["7", "\"x\"", "", "W/\"7.a\""] {
+            assert_eq!(of(&[wrong]), Err(Code::InvalidHeader), "{wrong:?}");
         }
     }
 

@@ -59,6 +59,10 @@ pub struct Config {
     #[arg(long, env = "TASKMASTER_SSE_CLIENTS_MAX", default_value_t = 2_000, value_name = "COUNT",
         value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub sse_clients_max: u32,
+    /// Schedules that this installation may have
+    #[arg(long, env = "TASKMASTER_SCHEDULES_MAX", default_value_t = 100_000, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    pub schedules_max: u32,
     /// What `POST /v1/workers/scale` answers where this host scales workers by other means
     #[arg(long, env = "TASKMASTER_SCALE_HINT", default_value = SCALE_HINT, value_name = "TEXT", hide_default_value = true)]
     pub scale_hint: String,
@@ -107,6 +111,7 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(20),
             idempotency: Duration::from_secs(86_400),
             sse_clients_max: 2_000,
+            schedules_max: 100_000,
             scale_hint: SCALE_HINT.into(),
         }
     }
@@ -137,6 +142,7 @@ pub(crate) struct Settings {
     pub drain_timeout: Duration,
     pub idempotency: Duration,
     pub sse_clients_max: usize,
+    pub schedules_max: u32,
     pub scale_hint: String,
 }
 
@@ -168,6 +174,7 @@ impl Config {
             drain_timeout: self.drain_timeout,
             idempotency: self.idempotency,
             sse_clients_max: self.sse_clients_max as usize,
+            schedules_max: self.schedules_max,
             scale_hint: self.scale_hint.clone(),
         })
     }

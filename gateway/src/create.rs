@@ -160,6 +160,7 @@ mod tests {
             cancel_requested_at: None,
             result: None,
             error: None,
+            schedule_id: None,
         }
     }
 

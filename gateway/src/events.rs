@@ -91,7 +91,8 @@ fn filter(query: EventFilter) -> Result<Filter, Problem> {
     if let Some((name, detail)) = validate::wrong_filter(&names) {
         return Err(wrong(name, detail));
     }
-    Ok(Filter { types: types.transpose()?, queue: query.queue, task_id: query.task_id, worker_id: query.worker_id })
+    let EventFilter { queue, task_id, worker_id, schedule_id, .. } = query;
+    Ok(Filter { types: types.transpose()?, queue, task_id, worker_id, schedule_id })
 }
 
 fn shortened(text: &str) -> String {

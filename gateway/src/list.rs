@@ -11,6 +11,7 @@ use taskmaster_openapi::task::TaskStatus;
 use taskmaster_openapi::{Code, Problem, limits};
 use taskmaster_service::extract::Query;
 use taskmaster_store::Seen;
+use uuid::Uuid;
 
 use crate::app::App;
 use crate::{aged, page_token, validate};
@@ -23,6 +24,7 @@ pub(crate) struct ListQuery {
     queue: Option<String>,
     tag: Option<String>,
     worker_id: Option<String>,
+    schedule_id: Option<Uuid>,
     created_after: Option<DateTime<Utc>>,
     created_before: Option<DateTime<Utc>>,
     page_size: Option<i64>,
@@ -57,8 +59,18 @@ pub(crate) fn page_size(asked: Option<i64>) -> Result<i64, Problem> {
 
 /// The filters, of values that the database can be asked for, and the page token.
 fn filter(query: ListQuery) -> Result<(TaskFilter, Option<String>), Problem> {
-    let ListQuery { status, queue, tag, worker_id, created_after, created_before, page_size: _, page_token } = query;
-    let filter = TaskFilter { status, queue, tag, worker_id, created_after, created_before };
+    let ListQuery {
+        status,
+        queue,
+        tag,
+        worker_id,
+        schedule_id,
+        created_after,
+        created_before,
+        page_size: _,
+        page_token,
+    } = query;
+    let filter = TaskFilter { status, queue, tag, worker_id, schedule_id, created_after, created_before };
     if let Some((name, detail)) = validate::wrong_filter(&filter) {
         return Err(Problem::field(Code::InvalidQuery, name, detail));
     }
@@ -74,6 +86,7 @@ fn next_link(filter: &TaskFilter, page_size: i64, token: &str) -> String {
         ("queue", filter.queue.clone()),
         ("tag", filter.tag.clone()),
         ("worker_id", filter.worker_id.clone()),
+        ("schedule_id", filter.schedule_id.map(|id| id.to_string())),
         ("created_after", time(filter.created_after)),
         ("created_before", time(filter.created_before)),
         ("page_size", Some(page_size.to_string())),
@@ -89,7 +102,6 @@ fn next_link(filter: &TaskFilter, page_size: i64, token: &str) -> String {
 mod tests {
     use super::*;
     use axum::extract::FromRequestParts;
-    use uuid::Uuid;
 
     async fn parsed(uri: &str) -> Result<ListQuery, Problem> {
         let (mut parts, ()) = http::Request::builder().uri(uri).body(()).unwrap().into_parts();
@@ -116,6 +128,7 @@ mod tests {
             ("queue=", "queue"),
             ("tag=a%00b", "tag"),
             ("worker_id=%00", "worker_id"),
+            ("schedule_id=5", "schedule_id"),
             ("created_after=yesterday", "created_after"),
             ("created_before=%2B20000-01-01T00:00:00Z", "created_before"),
             ("page_size=0", "page_size"),
@@ -136,7 +149,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_link_asks_for_the_next_page_with_the_same_filters() {
-        let all = "status=FAILED&queue=q-1&tag=a%20%26%20%C3%A9&worker_id=w.1&created_after=2026-01-01T00:00:00.123456Z\
+        let all = "status=FAILED&queue=q-1&tag=a%20%26%20%C3%A9&worker_id=w.1\
+                   &schedule_id=01890a5d-ac96-774b-bcce-b302099a8057&created_after=2026-01-01T00:00:00.123456Z\
                    &created_before=2027-01-01T00:00:00Z";
         let (filters, _) = filter(parsed(&format!("/v1/tasks?{all}")).await.unwrap()).unwrap();
         let token = page_token::write(&filters, Uuid::now_v7());

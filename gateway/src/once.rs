@@ -9,7 +9,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use taskmaster_openapi::task::Task;
 use taskmaster_openapi::{Code, Problem};
-use taskmaster_store::{Once, OnceKey, TaskToCreate};
+use taskmaster_store::{Known, Once, OnceKey, TaskToCreate};
 use uuid::Uuid;
 
 use crate::app::App;
@@ -76,25 +76,49 @@ pub(crate) async fn create(
     payload_hash: Vec<u8>,
     tasks: &[TaskToCreate],
 ) -> Result<Created, Problem> {
+    match app.store.create_once(tasks, &once_key(app, client, key, payload_hash)).await? {
+        Once::Created(tasks) => Ok(Created::Now(tasks)),
+        Once::Replayed(ids) => Ok(Created::Before(ids)),
+        Once::Mismatch => Err(mismatch()),
+        Once::InFlight => Err(in_flight()),
+    }
+}
+
+/// The key as the store takes it: of this client.
+pub(crate) fn once_key(app: &App, client: &Client, key: String, payload_hash: Vec<u8>) -> OnceKey {
     let principal = match client.principal {
         Principal::Key(id) => format!("api_key {id}"),
         Principal::ConfiguredKey(place) => format!("key {}", app.settings.key_digest(place)),
         Principal::Address(_) => "anonymous".into(),
     };
-    let key = OnceKey { principal, key, payload_hash, kept: app.settings.idempotency };
-    match app.store.create_once(tasks, &key).await? {
-        Once::Created(tasks) => Ok(Created::Now(tasks)),
-        Once::Replayed(ids) => Ok(Created::Before(ids)),
-        Once::Mismatch => Err(Problem::new(
-            Code::IdempotencyMismatch,
-            "Another request was made under this Idempotency-Key. Take a new key for a new request.",
-        )),
-        Once::InFlight => Err(Problem::new(
-            Code::IdempotencyInFlight,
-            "A request with this Idempotency-Key is being worked on. Ask again in a second.",
-        )
-        .retry_after_seconds(1)),
+    OnceKey { principal, key, payload_hash, kept: app.settings.idempotency }
+}
+
+/// The id of what was made under a key that was taken before.
+///
+/// # Errors
+/// `idempotency_mismatch`, `idempotency_in_flight`.
+pub(crate) fn known(known: Known) -> Result<Uuid, Problem> {
+    match known {
+        Known::Replayed(ids) => ids.first().copied().ok_or_else(Problem::internal),
+        Known::Mismatch => Err(mismatch()),
+        Known::InFlight => Err(in_flight()),
     }
+}
+
+fn mismatch() -> Problem {
+    Problem::new(
+        Code::IdempotencyMismatch,
+        "Another request was made under this Idempotency-Key. Take a new key for a new request.",
+    )
+}
+
+fn in_flight() -> Problem {
+    Problem::new(
+        Code::IdempotencyInFlight,
+        "A request with this Idempotency-Key is being worked on. Ask again in a second.",
+    )
+    .retry_after_seconds(1)
 }
 
 /// Says that the answer is one that was given before.

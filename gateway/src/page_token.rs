@@ -2,11 +2,15 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::DateTime;
 use sha2::{Digest, Sha256};
 use taskmaster_openapi::gateway::TaskFilter;
 use taskmaster_openapi::{Code, Problem};
 use taskmaster_store::keys::KeyId;
+use taskmaster_store::schedules::runs::RunKey;
 use uuid::Uuid;
+
+use crate::validate;
 
 /// Raised when tokens change their meaning, so that old ones are refused and not misread.
 const VERSION: u8 = 1;
@@ -48,9 +52,54 @@ pub(crate) fn write_key(after: KeyId) -> String {
 pub(crate) fn read_key(token: &str) -> Result<KeyId, Problem> {
     let bytes = URL_SAFE_NO_PAD.decode(token).ok();
     let id = bytes.as_deref().and_then(|bytes| bytes.strip_prefix(&[VERSION])).and_then(|id| str::from_utf8(id).ok());
-    let wrong =
-        || Problem::field(Code::InvalidPageToken, "page_token", "is not a token of this list; begin without one");
-    id.and_then(KeyId::parse).ok_or_else(wrong)
+    id.and_then(KeyId::parse).ok_or_else(foreign)
+}
+
+/// The token of the page of schedules that begins after this one.
+pub(crate) fn write_schedule(after: Uuid) -> String {
+    URL_SAFE_NO_PAD.encode([&[VERSION][..], SCHEDULES, after.as_bytes()].concat())
+}
+
+/// The schedule after which the page begins.
+///
+/// # Errors
+/// `invalid_page_token`.
+pub(crate) fn read_schedule(token: &str) -> Result<Uuid, Problem> {
+    let bytes = body_of(token, SCHEDULES);
+    bytes.and_then(|bytes| Uuid::from_slice(&bytes).ok()).ok_or_else(foreign)
+}
+
+/// The token of the page of a schedule's runs that begins after this one.
+pub(crate) fn write_run(after: RunKey) -> String {
+    let micros = after.occurrence.timestamp_micros().to_be_bytes();
+    URL_SAFE_NO_PAD.encode([&[VERSION][..], RUNS, &micros, &after.kind.to_be_bytes()].concat())
+}
+
+/// The run after which the page begins.
+///
+/// # Errors
+/// `invalid_page_token`.
+pub(crate) fn read_run(token: &str) -> Result<RunKey, Problem> {
+    let read = |bytes: Vec<u8>| {
+        let (micros, kind) = bytes.split_at_checked(8)?;
+        let occurrence = DateTime::from_timestamp_micros(i64::from_be_bytes(micros.try_into().ok()?))?;
+        Some(RunKey { occurrence, kind: i16::from_be_bytes(kind.try_into().ok()?) })
+    };
+    let key = body_of(token, RUNS).and_then(read);
+    key.filter(|key| validate::is_storable(key.occurrence)).ok_or_else(foreign)
+}
+
+/// What tells the lists apart.
+const SCHEDULES: &[u8] = b"schedules";
+const RUNS: &[u8] = b"runs";
+
+fn body_of(token: &str, list: &[u8]) -> Option<Vec<u8>> {
+    let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+    bytes.strip_prefix(&[VERSION])?.strip_prefix(list).map(<[u8]>::to_vec)
+}
+
+fn foreign() -> Problem {
+    Problem::field(Code::InvalidPageToken, "page_token", "is not a token of this list; begin without one")
 }
 
 /// Tells filters apart; nothing secret.
@@ -88,11 +137,25 @@ mod tests {
         assert!(read(&filter(None), &write_key(id)).is_err());
     }
 
+    #[test]
+    fn tokens_of_schedules_and_their_runs_are_read_back_and_no_other() {
+        let (id, occurrence) = (Uuid::now_v7(), "2026-01-31T08:30:00.000001Z".parse().unwrap());
+        assert_eq!(read_schedule(&write_schedule(id)), Ok(id));
+        let run = RunKey { occurrence, kind: 1 };
+        assert_eq!(read_run(&write_run(run)), Ok(run));
+        for token in [write_schedule(id), write_key(KeyId::random()), write(&filter(None), id)] {
+            assert!(read_run(&token).is_err());
+        }
+        assert!(read_schedule(&write_run(run)).is_err() && read_schedule(&write(&filter(None), id)).is_err());
+    }
+
     proptest! {
         #[test]
         fn nothing_else_is_a_token(text in "\\PC{0,60}") {
             prop_assert_eq!(read(&filter(None), &text).unwrap_err().code, Code::InvalidPageToken);
             prop_assert_eq!(read_key(&text).unwrap_err().code, Code::InvalidPageToken);
+            prop_assert_eq!(read_schedule(&text).unwrap_err().code, Code::InvalidPageToken);
+            prop_assert_eq!(read_run(&text).unwrap_err().code, Code::InvalidPageToken);
         }
     }
 }

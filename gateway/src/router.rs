@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, any, delete, get, post};
+use axum::routing::{MethodRouter, any, delete, get, patch, post};
 use http::Method;
 use taskmaster_openapi::gateway::paths;
 use taskmaster_openapi::key::Scope;
@@ -11,7 +11,7 @@ use taskmaster_openapi::{Code, Problem, coordinator};
 
 use crate::app::App;
 use crate::edge::scope;
-use crate::{batch, bulk, events, forward, keys, list, stats, tasks, workers};
+use crate::{batch, bulk, events, forward, keys, list, schedules, stats, tasks, workers};
 
 /// Who may call an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +59,18 @@ pub(crate) fn public() -> Vec<Operation> {
         op(Method::GET, paths::KEY, ADMIN, get(keys::get)),
         op(Method::DELETE, paths::KEY, ADMIN, delete(keys::revoke)),
         op(Method::POST, paths::KEY_ROTATE, ADMIN, post(keys::rotate)),
+        op(Method::POST, paths::SCHEDULES, WRITE, post(schedules::create)),
+        op(Method::GET, paths::SCHEDULES, READ, get(schedules::list)),
+        op(Method::POST, paths::SCHEDULES_PREVIEW, READ, post(schedules::preview_new)),
+        op(Method::GET, paths::SCHEDULE, READ, get(schedules::get)),
+        op(Method::PATCH, paths::SCHEDULE, WRITE, patch(schedules::change)),
+        op(Method::DELETE, paths::SCHEDULE, WRITE, delete(schedules::delete)),
+        op(Method::POST, paths::SCHEDULE_PAUSE, WRITE, post(schedules::pause)),
+        op(Method::POST, paths::SCHEDULE_RESUME, WRITE, post(schedules::resume)),
+        op(Method::POST, paths::SCHEDULE_TRIGGER, WRITE, post(schedules::trigger)),
+        op(Method::POST, paths::SCHEDULE_BACKFILL, WRITE, post(schedules::backfill)),
+        op(Method::GET, paths::SCHEDULE_PREVIEW, READ, get(schedules::preview)),
+        op(Method::GET, paths::SCHEDULE_RUNS, READ, get(schedules::runs)),
     ]
 }
 

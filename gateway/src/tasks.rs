@@ -128,7 +128,7 @@ pub(crate) async fn retry(
     }
 }
 
-fn not_found(id: Uuid) -> Problem {
+pub(crate) fn not_found(id: Uuid) -> Problem {
     Problem::new(Code::TaskNotFound, format!("There is no task {id}, or its history is no longer kept."))
 }
 

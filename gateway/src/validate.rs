@@ -4,6 +4,7 @@
 //! The bounds are those of [`limits`]. NUL is refused in every string: PostgreSQL cannot store it.
 
 mod http;
+pub(crate) mod schedule;
 mod work;
 
 use std::collections::HashSet;

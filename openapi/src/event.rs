@@ -35,10 +35,22 @@ pub enum EventType {
     /// A worker left, or was given up.
     #[serde(rename = "worker.lost")]
     WorkerLost,
+    /// Occurrences of the schedule were not run in time, nor caught up on.
+    #[serde(rename = "schedule.missed")]
+    ScheduleMissed,
+    /// An occurrence of the schedule was left out, because of the one before.
+    #[serde(rename = "schedule.skipped")]
+    ScheduleSkipped,
+    /// The schedule is paused: by hand, or after failures.
+    #[serde(rename = "schedule.paused")]
+    SchedulePaused,
+    /// The schedule goes on.
+    #[serde(rename = "schedule.resumed")]
+    ScheduleResumed,
 }
 
 impl EventType {
-    pub const ALL: [EventType; 9] = [
+    pub const ALL: [EventType; 13] = [
         EventType::TaskScheduled,
         EventType::TaskPicked,
         EventType::TaskStarted,
@@ -48,6 +60,10 @@ impl EventType {
         EventType::TaskCancelled,
         EventType::WorkerJoined,
         EventType::WorkerLost,
+        EventType::ScheduleMissed,
+        EventType::ScheduleSkipped,
+        EventType::SchedulePaused,
+        EventType::ScheduleResumed,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -61,6 +77,10 @@ impl EventType {
             EventType::TaskCancelled => "task.cancelled",
             EventType::WorkerJoined => "worker.joined",
             EventType::WorkerLost => "worker.lost",
+            EventType::ScheduleMissed => "schedule.missed",
+            EventType::ScheduleSkipped => "schedule.skipped",
+            EventType::SchedulePaused => "schedule.paused",
+            EventType::ScheduleResumed => "schedule.resumed",
         }
     }
 
@@ -100,4 +120,7 @@ pub struct Event {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128)]
     pub worker_id: Option<String>,
+    /// The schedule, where the event is one of a schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_id: Option<Uuid>,
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::coordinator::WorkerList;
 use crate::documents::{ApiKey, Failures};
 use crate::event::{Event, EventType};
+use crate::gateway_schedules as schedules;
 use crate::health;
 use crate::key::{IssuedKey, Key, KeyList, NewKey, RotateKeyRequest};
 use crate::problem::Problem;
@@ -31,6 +32,15 @@ pub mod paths {
     pub const KEYS: &str = "/v1/keys";
     pub const KEY: &str = "/v1/keys/{id}";
     pub const KEY_ROTATE: &str = "/v1/keys/{id}/rotate";
+    pub const SCHEDULES: &str = "/v1/schedules";
+    pub const SCHEDULES_PREVIEW: &str = "/v1/schedules/preview";
+    pub const SCHEDULE: &str = "/v1/schedules/{id}";
+    pub const SCHEDULE_PREVIEW: &str = "/v1/schedules/{id}/preview";
+    pub const SCHEDULE_RUNS: &str = "/v1/schedules/{id}/runs";
+    pub const SCHEDULE_PAUSE: &str = "/v1/schedules/{id}/pause";
+    pub const SCHEDULE_RESUME: &str = "/v1/schedules/{id}/resume";
+    pub const SCHEDULE_TRIGGER: &str = "/v1/schedules/{id}/trigger";
+    pub const SCHEDULE_BACKFILL: &str = "/v1/schedules/{id}/backfill";
     pub const DOCS: &str = "/docs";
     pub const DOCUMENT: &str = "/openapi/v1/gateway.json";
 }
@@ -77,6 +87,9 @@ pub struct TaskFilter {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(max_length = 128)]
     pub worker_id: Option<String>,
+    /// Tasks that this schedule made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_id: Option<Uuid>,
     /// Tasks created at this time or later (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_after: Option<DateTime<Utc>>,
@@ -115,6 +128,9 @@ pub struct BulkFilter {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128)]
     pub worker_id: Option<String>,
+    /// Tasks that this schedule made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_id: Option<Uuid>,
     /// Tasks created at this time or later (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_after: Option<DateTime<Utc>>,
@@ -125,8 +141,8 @@ pub struct BulkFilter {
 
 impl From<BulkFilter> for TaskFilter {
     fn from(filter: BulkFilter) -> Self {
-        let BulkFilter { status, queue, tag, worker_id, created_after, created_before } = filter;
-        Self { status, queue, tag, worker_id, created_after, created_before }
+        let BulkFilter { status, queue, tag, worker_id, schedule_id, created_after, created_before } = filter;
+        Self { status, queue, tag, worker_id, schedule_id, created_after, created_before }
     }
 }
 
@@ -306,6 +322,9 @@ pub struct EventFilter {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(max_length = 128)]
     pub worker_id: Option<String>,
+    /// Events of this schedule; those of its tasks are found by their own ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_id: Option<Uuid>,
     /// Start after this event; as the header `Last-Event-ID`, which wins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(minimum = 0)]
@@ -613,6 +632,9 @@ pub fn revoke_key() {}
     paths(
         create_task, create_task_batch, list_tasks, get_task, list_task_attempts, cancel_task, retry_task, cancel_tasks, retry_tasks,
         stream_events, get_stats, list_workers, drain_worker, scale_workers, create_key, list_keys, get_key, rotate_key, revoke_key,
+        schedules::create_schedule, schedules::list_schedules, schedules::preview_new_schedule, schedules::get_schedule,
+        schedules::change_schedule, schedules::delete_schedule, schedules::pause_schedule, schedules::resume_schedule,
+        schedules::trigger_schedule, schedules::backfill_schedule, schedules::preview_schedule, schedules::list_schedule_runs,
         health::livez, health::readyz
     ),
     components(schemas(Event, EventType, TaskStatus)),

@@ -16,10 +16,12 @@ pub mod limits;
 pub mod object;
 pub mod problem;
 pub mod report;
+pub mod schedule;
 pub mod task;
 
 pub mod coordinator;
 pub mod gateway;
+pub mod gateway_schedules;
 pub mod worker;
 
 pub mod client;

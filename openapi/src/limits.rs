@@ -62,6 +62,31 @@ pub const KEY_OVERLAP_SECONDS_MAX: i64 = 2_592_000;
 /// Overlap of an API key's old and new secret when the request does not say: a day.
 pub const KEY_OVERLAP_SECONDS_DEFAULT: i64 = 86_400;
 
+/// Length of a schedule's name.
+pub const SCHEDULE_NAME_CHARS_MAX: usize = 100;
+/// Length of a cron expression.
+pub const CRON_CHARS_MAX: usize = 200;
+/// Longest interval of a schedule: 366 days.
+pub const EVERY_SECONDS_MAX: i64 = 31_622_400;
+/// Longest jitter of a schedule: a day.
+pub const JITTER_SECONDS_MAX: i64 = 86_400;
+/// Shortest window in which a schedule catches up: what is not later than this always runs.
+pub const CATCH_UP_SECONDS_MIN: i64 = 60;
+/// Longest window in which a schedule catches up: a week.
+pub const CATCH_UP_SECONDS_MAX: i64 = 604_800;
+/// Window in which a schedule catches up when it does not say: a day.
+pub const CATCH_UP_SECONDS_DEFAULT: i64 = 86_400;
+/// Failed runs in a row after which a schedule may ask to be paused.
+pub const PAUSE_AFTER_FAILURES_MAX: i64 = 100;
+/// Length of the reason of a pause.
+pub const PAUSE_REASON_CHARS_MAX: usize = 500;
+/// Occurrences of one preview.
+pub const PREVIEW_MAX: i64 = 100;
+/// Occurrences of a preview when the request does not say.
+pub const PREVIEW_DEFAULT: i64 = 10;
+/// Occurrences that one backfill may run.
+pub const BACKFILL_MAX: usize = 10_000;
+
 /// Length of a worker's id.
 pub const WORKER_ID_CHARS_MAX: usize = 128;
 /// Slots of one worker.

@@ -35,6 +35,11 @@ pub(crate) fn optional<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deseriali
     Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|object| object.0))
 }
 
+/// For fields that must be there.
+pub(crate) fn required<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Object::<T>::deserialize(deserializer)?.0)
+}
+
 #[cfg(test)]
 mod tests {
     use crate::task::NewTask;

@@ -379,6 +379,9 @@ pub struct Task {
     /// Why the last attempt failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<TaskError>,
+    /// The schedule that made the task; `scheduled_at` is then the occurrence, with its jitter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_id: Option<Uuid>,
 }
 
 /// One attempt of a task.

@@ -1,5 +1,7 @@
 //! The requests of the collection, in the order in which they tell a story: what comes later uses the ids of what came before.
 
+mod schedules;
+
 /// One request: of which operation, with what, and what must come of it.
 pub(super) struct Step {
     pub operation: String,
@@ -138,6 +140,7 @@ pub(super) fn chapters() -> Vec<Chapter> {
         ("Cancel and retry by filter", bulk()),
         ("List and filter", lists()),
         ("What is refused", refusals()),
+        ("Again and again", schedules::steps()),
         ("Follow what happens", events()),
         ("Figures and workers", fleet()),
         ("API keys", keys()),

@@ -44,15 +44,15 @@ pub struct Bulk {
 }
 
 /// What waits is cancelled at once; what a worker holds is marked. Both name the state they change.
-const CANCEL: &str = "
+pub(crate) const CANCEL: &str = "
 with gone as (
     delete from tasks where id = any($1) and status = 0 returning *
 ), kept as (
     insert into task_history (id, finished_at, run_at, created_at, scheduled_at, claim, picked_at, started_at,
         cancel_requested_at, lane, timeout_seconds, priority, status, attempt, max_attempts, hand_backs, lost_workers,
-        worker_id, work, retry, tags, result, error)
+        worker_id, work, retry, tags, result, error, schedule_id)
     select id, now(), run_at, created_at, scheduled_at, claim, picked_at, started_at, now(), lane, timeout_seconds, priority, 5,
-        attempt, max_attempts, hand_backs, lost_workers, worker_id, work, retry, tags, result, error from gone
+        attempt, max_attempts, hand_backs, lost_workers, worker_id, work, retry, tags, result, error, schedule_id from gone
 ), noted as (
     insert into event_inbox (type, from_status, to_status, task_ids, lanes, attempts, workers, n)
     select 6, 0, 5, array_agg(id), array_agg(lane), array_agg(attempt), array_agg(worker_id), count(*)
@@ -75,9 +75,9 @@ with gone as (
        and not exists (select from attempts a where a.task_id = gone.id and a.claim = gone.claim)
 ), again as (
     insert into tasks (id, lane, priority, run_at, created_at, scheduled_at, claim, attempt, max_attempts, timeout_seconds,
-                       work, retry, tags, picked_at, started_at, worker_id, result, error)
+                       work, retry, tags, picked_at, started_at, worker_id, result, error, schedule_id)
     select id, lane, priority, now(), created_at, scheduled_at, claim, 0, max_attempts, timeout_seconds,
-           work, retry, tags, picked_at, started_at, worker_id, result, error from gone
+           work, retry, tags, picked_at, started_at, worker_id, result, error, schedule_id from gone
     returning id, lane, priority
 ), noted as (
     insert into event_inbox (type, from_status, to_status, task_ids, lanes, attempts, n)

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::Row;
 use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
 use taskmaster_openapi::task::{RetryPolicy, Task, TaskStatus, Work};
 use uuid::Uuid;
 
@@ -66,21 +66,44 @@ pub enum Once {
     InFlight,
 }
 
-/// One statement, whatever the number of tasks: the rows, the event, and the notification of coordinators when something is due
-/// before their next poll. The notification names the bands (lane and priority) that have work, or all of them by `*`.
-macro_rules! insert_sql {
-    ($answer:literal) => {
-        insert_sql!("with input as (", "", $answer)
-    };
-    ($begin:literal, $condition:literal, $answer:literal) => {
-        concat!($begin, "
-    select * from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::timestamptz[], $5::float8[], $6::smallint[],
-                         $7::integer[], $8::text[], $9::text[], $10::text[])
-      as i(id, lane, priority, at, delay_seconds, max_attempts, timeout_seconds, work, retry, tags)
+/// What is known under a key that was taken before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// The same was asked before: this was made.
+    Replayed(Vec<Uuid>),
+    /// Something else was asked under this key.
+    Mismatch,
+    /// Somebody is storing under this key at this moment.
+    InFlight,
+}
+
+/// Takes a key for what has these ids, until the transaction ends. `false` when it is taken, or being taken.
+pub(crate) async fn take_key(connection: &mut PgConnection, key: &OnceKey, ids: &[Uuid]) -> Result<bool, StoreError> {
+    let taken = sqlx::query(
+        "insert into idempotency_keys (principal, key, payload_hash, task_ids, expires_at)
+         select $1, $2, $3, $4, now() + $5 * interval '1 second'
+          where pg_try_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 0)) on conflict do nothing",
+    )
+    .bind(&key.principal)
+    .bind(&key.key)
+    .bind(&key.payload_hash)
+    .bind(ids)
+    .bind(key.kept.as_secs_f64())
+    .execute(connection)
+    .await?;
+    Ok(taken.rows_affected() > 0)
+}
+
+/// What is to be stored, from `input` on: the rows, the event, and the notification of coordinators when something is due
+/// before their next poll. The notification names the bands (lane and priority) that have work, or all of them by `*`. `$more` names
+/// further columns of the input that are stored.
+macro_rules! stored_sql {
+    ($more:literal, $condition:literal, $answer:literal) => {
+        concat!("
 ), added as (
-    insert into tasks (id, lane, priority, run_at, created_at, scheduled_at, max_attempts, timeout_seconds, work, retry, tags)
+    insert into tasks (id, lane, priority, run_at, created_at, scheduled_at, max_attempts, timeout_seconds, work, retry, tags", $more, ")
     select id, lane, priority, greatest(now(), asked.at), now(), asked.at, max_attempts, timeout_seconds,
-           work::json, retry::json, tags::jsonb
+           work::json, retry::json, tags::jsonb", $more, "
       from input, lateral (select coalesce(at, now() + coalesce(delay_seconds, 0) * interval '1 second') as at) asked
 ", $condition, "
     returning id, lane, priority, run_at, scheduled_at
@@ -94,6 +117,24 @@ macro_rules! insert_sql {
       from bands having count(*) > 0
 )
 ", $answer)
+    };
+}
+pub(crate) use stored_sql;
+
+/// One statement, whatever the number of tasks.
+macro_rules! insert_sql {
+    ($answer:literal) => {
+        insert_sql!("with input as (", "", $answer)
+    };
+    ($begin:literal, $condition:literal, $answer:literal) => {
+        concat!(
+            $begin,
+            "
+    select * from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::timestamptz[], $5::float8[], $6::smallint[],
+                         $7::integer[], $8::text[], $9::text[], $10::text[])
+      as i(id, lane, priority, at, delay_seconds, max_attempts, timeout_seconds, work, retry, tags)",
+            stored_sql!("", $condition, $answer)
+        )
     };
 }
 
@@ -132,6 +173,15 @@ impl Store {
         if !rows.is_empty() {
             return read_back(tasks, rows).map(Once::Created);
         }
+        Ok(match self.known_once(key).await? {
+            Known::InFlight => Once::InFlight,
+            Known::Replayed(task_ids) => Once::Replayed(task_ids),
+            Known::Mismatch => Once::Mismatch,
+        })
+    }
+
+    /// What is known under a key that could not be taken.
+    pub(crate) async fn known_once(&self, key: &OnceKey) -> Result<Known, StoreError> {
         let known: Option<(Vec<u8>, Vec<Uuid>)> =
             sqlx::query_as("select payload_hash, task_ids from idempotency_keys where principal = $1 and key = $2")
                 .bind(&key.principal)
@@ -139,9 +189,9 @@ impl Store {
                 .fetch_optional(&self.pool)
                 .await?;
         Ok(match known {
-            None => Once::InFlight,
-            Some((hash, task_ids)) if hash == key.payload_hash => Once::Replayed(task_ids),
-            Some(_) => Once::Mismatch,
+            None => Known::InFlight,
+            Some((hash, ids)) if hash == key.payload_hash => Known::Replayed(ids),
+            Some(_) => Known::Mismatch,
         })
     }
 
@@ -280,6 +330,7 @@ fn shown(
         cancel_requested_at: None,
         result: None,
         error: None,
+        schedule_id: None,
     };
     show_work(&mut stored, task.work.clone());
     stored

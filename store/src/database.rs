@@ -123,6 +123,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (6, "statistics", include_str!("../../migrations/0006_statistics.sql")),
     (7, "keys", include_str!("../../migrations/0007_keys.sql")),
     (8, "quotas", include_str!("../../migrations/0008_quotas.sql")),
+    (9, "schedules", include_str!("../../migrations/0009_schedules.sql")),
 ];
 
 fn migrator() -> Migrator {

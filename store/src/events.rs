@@ -99,9 +99,9 @@ with head as materialized (
      where i.id in (select id from event_inbox where id >= $2 order by id limit $1)
     returning i.*
 ), logged as (
-    insert into events (first_id, at, type, n, task_ids, lanes, attempts, workers)
+    insert into events (first_id, at, type, n, task_ids, lanes, attempts, workers, schedules)
     select head.next_id + coalesce(sum(m.n) over (order by m.id rows between unbounded preceding and 1 preceding), 0),
-           m.at, m.type, m.n, m.task_ids, m.lanes, m.attempts, m.workers
+           m.at, m.type, m.n, m.task_ids, m.lanes, m.attempts, m.workers, m.schedules
       from moved m, head
 ), delta as (
     select lane, status, sum(d) as d
@@ -143,9 +143,10 @@ struct Row {
     lanes: Vec<i32>,
     attempts: Vec<i16>,
     workers: Vec<Option<String>>,
+    schedules: Vec<Uuid>,
 }
 
-from_row!(Row { first_id, at, code, n, task_ids, lanes, attempts, workers });
+from_row!(Row { first_id, at, code, n, task_ids, lanes, attempts, workers, schedules });
 
 impl Store {
     /// Moves waiting events to the log and counts them. Gives back whether more may be waiting.
@@ -224,7 +225,7 @@ impl Store {
                   from (select * from events
                          where first_id >= coalesce((select max(first_id) from events where first_id <= $1), 0)
                          order by first_id limit $2 + 1) e
-             ) select first_id, at, type as code, n, task_ids, lanes, attempts, workers
+             ) select first_id, at, type as code, n, task_ids, lanes, attempts, workers, schedules
                  from page where coalesce(before, 0) <= $2 order by first_id",
         )
         .bind(after)
@@ -245,6 +246,7 @@ impl Store {
                 queue: row.lanes.get(i).map(|lane| self.lanes.queue(*lane)),
                 attempt: row.attempts.get(i).copied().map(i64::from),
                 worker_id: row.workers.get(i).cloned().flatten(),
+                schedule_id: row.schedules.get(i).copied(),
             })
         })
     }

@@ -2,8 +2,9 @@
 //!
 //! In reading order: [`rules`] (what may happen to a task, without a database), [`database`] (connections, migrations),
 //! [`create`], [`read`], [`replica`] (the same from a standby), [`change`] (what users do), [`claim`], [`outcome`], [`rescue`] (what coordinators do), [`fleet`]
-//! (workers and coordinators), [`keys`] (API keys), [`quotas`] (what gateways have admitted), [`events`] (the log), [`stats`],
-//! [`deep`] (when to look from the bottom), [`wakeup`] (notifications), [`upkeep`] (partitions, retention).
+//! (workers and coordinators), [`keys`] (API keys), [`quotas`] (what gateways have admitted), [`schedules`] (what makes tasks again and
+//! again), [`events`] (the log), [`stats`], [`deep`] (when to look from the bottom), [`wakeup`] (notifications), [`upkeep`]
+//! (partitions, retention).
 
 pub mod rules;
 
@@ -23,6 +24,8 @@ pub mod rescue;
 pub mod keys;
 pub mod quotas;
 
+pub mod schedules;
+
 pub mod events;
 pub mod deep;
 pub mod stats;
@@ -35,7 +38,7 @@ mod row;
 mod silence;
 
 pub use change::{Bulk, Cancel, Retry};
-pub use create::{Due, Once, OnceKey, TaskToCreate};
+pub use create::{Due, Known, Once, OnceKey, TaskToCreate};
 pub use database::{DatabaseArgs, Store};
 pub use error::StoreError;
 pub use events::EventPage;

@@ -47,7 +47,8 @@ macro_rules! list_sql {
                and ($7::text is null or worker_id = $7)
                and ($8::timestamptz is null or created_at >= $8)
                and ($9::timestamptz is null or created_at < $9)
-             order by id desc limit $10 + 1"
+               and ($10::uuid is null or schedule_id = $10)
+             order by id desc limit $11 + 1"
         )
     };
 }
@@ -170,6 +171,7 @@ struct ListQuery {
     worker_id: Option<String>,
     created_after: Option<DateTime<Utc>>,
     created_before: Option<DateTime<Utc>>,
+    schedule_id: Option<Uuid>,
     page_size: i64,
 }
 
@@ -206,6 +208,7 @@ impl ListQuery {
             worker_id: filter.worker_id.clone(),
             created_after: filter.created_after,
             created_before: filter.created_before,
+            schedule_id: filter.schedule_id,
             page_size,
         })
     }
@@ -217,6 +220,7 @@ impl ListQuery {
             || self.worker_id.is_some()
             || self.created_after.is_some()
             || self.created_before.is_some()
+            || self.schedule_id.is_some()
     }
 
     async fn scan(&self, connection: &mut PgConnection, sql: &'static str) -> Result<Scan, StoreError> {
@@ -231,6 +235,7 @@ impl ListQuery {
             .bind(&self.worker_id)
             .bind(self.created_after)
             .bind(self.created_before)
+            .bind(self.schedule_id)
             .bind(self.page_size)
             .fetch_all(&mut *connection)
             .await?;
@@ -259,6 +264,7 @@ impl ListQuery {
             .bind(None::<String>)
             .bind(None::<DateTime<Utc>>)
             .bind(None::<DateTime<Utc>>)
+            .bind(None::<Uuid>)
             .bind(0_i64)
             .fetch_optional(connection)
             .await?;

@@ -21,7 +21,8 @@ macro_rules! task_columns {
     ($finished_at:literal) => {
         concat!(
             "id, run_at, created_at, scheduled_at, claim, picked_at, started_at, cancel_requested_at, lane, timeout_seconds, \
-             priority, status, attempt, max_attempts, hand_backs, lost_workers, worker_id, work, retry, tags, result, error, ",
+             priority, status, attempt, max_attempts, hand_backs, lost_workers, worker_id, work, retry, tags, result, error, \
+             schedule_id, ",
             $finished_at,
             " as finished_at"
         )
@@ -89,6 +90,7 @@ impl<'r> FromRow<'r, PgRow> for TaskRow {
             cancel_requested_at: row.try_get("cancel_requested_at")?,
             result: row.try_get::<Option<Json<TaskResult>>, _>("result")?.map(|j| j.0),
             error: row.try_get::<Option<Json<TaskError>>, _>("error")?.map(|j| j.0),
+            schedule_id: row.try_get("schedule_id")?,
         };
         show_work(&mut task, work);
         Ok(TaskRow { task, lane: row.try_get("lane")?, claim: row.try_get("claim")? })
@@ -112,7 +114,7 @@ pub(crate) fn show_work(task: &mut Task, work: Work) {
 
 const HIDDEN: &str = "***";
 
-fn redacted(http: HttpWork) -> HttpWork {
+pub(crate) fn redacted(http: HttpWork) -> HttpWork {
     let show = |(name, value): (String, String)| match is_sensitive(&name) {
         true => (name, HIDDEN.to_owned()),
         false => (name, value),

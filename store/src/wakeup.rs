@@ -16,6 +16,8 @@ pub enum Channel {
     Cancels,
     /// New events.
     Events,
+    /// Schedules that were changed.
+    Schedules,
 }
 
 impl Channel {
@@ -24,6 +26,7 @@ impl Channel {
             Channel::Due => "taskmaster_due",
             Channel::Cancels => "taskmaster_cancels",
             Channel::Events => "taskmaster_events",
+            Channel::Schedules => "taskmaster_schedules",
         }
     }
 }

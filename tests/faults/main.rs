@@ -2,7 +2,8 @@
 //!
 //! In reading order: `history` (what happened, from three sides), `checker` (what must hold of it), `target` and `load` (what
 //! tasks do, and who creates them), `proxy` and `world` (processes, and the ways between them), `focused` (one fault at a time),
-//! `mixed` (all of them at once, under load), `sabotage` (the product spoilt on purpose: the checker sees it). What needs root is
+//! `mixed` (all of them at once, under load), `schedules` (which fire
+//! while coordinators are killed), `sabotage` (the product spoilt on purpose: the checker sees it). What needs root is
 //! ignored unless asked for: `network` and `namespaces` (packets lost between hosts), `clock` (wall clocks that jump), `disk` (no
 //! room under the database), `patroni` and `failover` (a database of several servers), `rebinding` (a resolver that lies); `hits` counts
 //! what they hit.
@@ -28,6 +29,7 @@ mod patroni;
 mod proxy;
 mod rebinding;
 mod sabotage;
+mod schedules;
 #[path = "../system/support/mod.rs"]
 mod support;
 mod target;

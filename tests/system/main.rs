@@ -18,5 +18,6 @@ mod keys;
 mod outcomes;
 mod quotas;
 mod restarts;
+mod schedules;
 mod support;
 mod up;

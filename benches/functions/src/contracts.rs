@@ -125,5 +125,6 @@ fn task(i: usize) -> Task {
         cancel_requested_at: None,
         result: Some(result(i)),
         error: None,
+        schedule_id: None,
     }
 }

@@ -77,6 +77,7 @@ pub struct Filter {
     pub queue: Option<String>,
     pub task_id: Option<Uuid>,
     pub worker_id: Option<String>,
+    pub schedule_id: Option<Uuid>,
 }
 
 impl Filter {
@@ -88,6 +89,7 @@ impl Filter {
             && holds(&self.queue, &event.queue)
             && holds(&self.task_id, &event.task_id)
             && holds(&self.worker_id, &event.worker_id)
+            && holds(&self.schedule_id, &event.schedule_id)
     }
 }
 
@@ -105,6 +107,7 @@ mod tests {
             queue: Some(queue.into()),
             attempt: Some(1),
             worker_id: worker_id.map(str::to_owned),
+            schedule_id: None,
         }
     }
 

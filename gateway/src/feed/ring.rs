@@ -251,6 +251,7 @@ mod tests {
             queue: Some(queue.into()),
             attempt: Some(1),
             worker_id: worker.map(str::to_owned),
+            schedule_id: None,
         }
     }
 
@@ -335,6 +336,7 @@ mod tests {
             queue: queue.map(str::to_owned),
             task_id: task.map(Uuid::from_u128),
             worker_id: worker_id.map(str::to_owned),
+            schedule_id: None,
         })
     }
 
