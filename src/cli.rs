@@ -140,10 +140,7 @@ fn variable(name: &OsStr) -> Option<OsString> {
 }
 
 /// An environment file may set a variable to nothing: that counts as not set.
-fn without_blank_variables(
-    command: clap::Command,
-    variable: &dyn Fn(&OsStr) -> Option<OsString>,
-) -> clap::Command {
+fn without_blank_variables(command: clap::Command, variable: &dyn Fn(&OsStr) -> Option<OsString>) -> clap::Command {
     let is_blank = |arg: &Arg| {
         let value = arg.get_env().and_then(variable);
         value.is_some_and(|value| value.to_str().is_some_and(|value| value.trim().is_empty()))

@@ -137,7 +137,8 @@ mod tests {
     use std::sync::Mutex;
     use tokio::sync::Semaphore;
 
-    const LIMITS: BatchLimits = BatchLimits { waiting_max: 100, batch_weight_max: 10, concurrency: 1, rest: Duration::ZERO };
+    const LIMITS: BatchLimits =
+        BatchLimits { waiting_max: 100, batch_weight_max: 10, concurrency: 1, rest: Duration::ZERO };
 
     #[tokio::test]
     async fn items_that_wait_travel_together_and_each_caller_gets_its_own_answer() {
@@ -181,10 +182,14 @@ mod tests {
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let seen = sizes.clone();
         let limits = BatchLimits { rest: Duration::from_secs(2), ..LIMITS };
-        let (batcher, driver) = Batcher::new(limits, |_| 1, move |items: Vec<u32>| {
-            seen.lock().unwrap().push(items.len());
-            async move { items }
-        });
+        let (batcher, driver) = Batcher::new(
+            limits,
+            |_| 1,
+            move |items: Vec<u32>| {
+                seen.lock().unwrap().push(items.len());
+                async move { items }
+            },
+        );
         let asking = async {
             assert_eq!(batcher.submit(0).await, Ok(0));
             futures::future::join_all((1..=10).map(|item| batcher.submit(item))).await;

@@ -26,8 +26,8 @@ pub mod quotas;
 
 pub mod schedules;
 
-pub mod events;
 pub mod deep;
+pub mod events;
 pub mod stats;
 pub mod upkeep;
 pub mod wakeup;
