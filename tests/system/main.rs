@@ -18,4 +18,5 @@ mod outcomes;
 mod quotas;
 mod restarts;
 mod support;
+mod tls;
 mod up;
