@@ -25,7 +25,7 @@ pub struct Cli {
 const EXAMPLES: &str = "Start with `taskmaster up`. It needs nothing else, and prints what to try.";
 
 const UP_NOTES: &str = "Only this machine can reach the API, and web pages cannot; so its workers run commands, and HTTP tasks may call \
-    loopback addresses. The environment variables of gateway, coordinator and worker hold here as well: see their --help.";
+    loopback addresses. The environment variables of gateway, coordinator and worker hold here as well, but for those of TLS: see their --help.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {

@@ -6,12 +6,14 @@ use futures::future::BoxFuture;
 use taskmaster_openapi::Problem;
 use taskmaster_openapi::gateway::ScaleResponse;
 use taskmaster_service::Shutdown;
+use taskmaster_service::places::Places;
 use taskmaster_store::Store;
-use tokio::sync::Semaphore;
 
 use crate::config::Settings;
 use crate::create::Creator;
+use crate::edge::admission::Admissions;
 use crate::edge::bodies::BodyBudget;
+use crate::edge::client::Principal;
 use crate::edge::keyring::Keyring;
 use crate::edge::rate::Limiter;
 use crate::feed::Feed;
@@ -47,9 +49,9 @@ pub(crate) struct Shared {
     pub forwarder: Forwarder,
     pub scaler: Option<Arc<dyn Scaler>>,
     pub limiter: Limiter,
-    pub admissions: Arc<Semaphore>,
+    pub admissions: Admissions,
     pub batch_bodies: BodyBudget,
-    pub sse_clients: Arc<Semaphore>,
+    pub sse_clients: Arc<Places<Principal>>,
     pub shutdown: Shutdown,
 }
 
@@ -66,9 +68,9 @@ impl App {
         Self(Arc::new(Shared {
             feed: Feed::new(store.clone()),
             limiter: Limiter::new(settings.rate_limits),
-            admissions: Arc::new(Semaphore::new(settings.concurrency_max)),
+            admissions: Admissions::new(settings.concurrency_max, settings.reads_at_once, settings.writes_at_once),
             batch_bodies: BodyBudget::new(BATCH_BODIES_BYTES_MAX),
-            sse_clients: Arc::new(Semaphore::new(settings.sse_clients_max)),
+            sse_clients: Places::new(settings.sse_clients_max, settings.sse_per_client_max),
             settings,
             store,
             creator,

@@ -2,10 +2,13 @@
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use flate2::Compression;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use taskmaster_openapi::{Code, Problem};
+
+use crate::edge::coding;
 
 /// An answer of 200 with its `ETag`, or 304 when `If-None-Match` names it. May be cached, but must be asked for again.
 pub(crate) fn json<T: Serialize>(request: &HeaderMap, value: &T) -> Result<Response, Problem> {
@@ -13,13 +16,7 @@ pub(crate) fn json<T: Serialize>(request: &HeaderMap, value: &T) -> Result<Respo
         tracing::error!(%error, "an answer cannot be written as JSON");
         Problem::internal()
     })?;
-    Ok(bytes(request, "application/json", body.into()))
-}
-
-/// As [`json`], for a body that is there already.
-pub(crate) fn bytes(request: &HeaderMap, content_type: &str, body: Bytes) -> Response {
-    let tag = etag(&body);
-    tagged(request, content_type, body, &tag)
+    Ok(answer(request, &etag(&body), "application/json", body.into()))
 }
 
 /// As [`json`], with a tag that begins with a revision: what [`if_match`] goes by.
@@ -29,7 +26,7 @@ pub(crate) fn revised<T: Serialize>(request: &HeaderMap, revision: i64, value: &
         Problem::internal()
     })?;
     let tag = format!("\"{revision}.{}", &etag(&body)[1..]);
-    Ok(tagged(request, "application/json", body.into(), &tag))
+    Ok(answer(request, &tag, "application/json", body.into()))
 }
 
 /// The revisions that `If-Match` allows; `None` when any will do. What the tag says of figures beside the revision does not matter: they
@@ -45,7 +42,13 @@ pub(crate) fn if_match(request: &HeaderMap) -> Result<Option<Vec<i64>>, Problem>
             if tag == "*" {
                 return Ok(None);
             }
-            let inner = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).ok_or_else(wrong)?;
+            // Weak where the answer was compressed: the revision is the same.
+            let inner = tag
+                .strip_prefix("W/")
+                .unwrap_or(tag)
+                .strip_prefix('"')
+                .and_then(|tag| tag.strip_suffix('"'))
+                .ok_or_else(wrong)?;
             let revision = inner.split('.').next().and_then(|revision| revision.parse().ok()).ok_or_else(wrong)?;
             revisions.get_or_insert_with(Vec::new).push(revision);
         }
@@ -53,14 +56,46 @@ pub(crate) fn if_match(request: &HeaderMap) -> Result<Option<Vec<i64>>, Problem>
     Ok(revisions)
 }
 
-fn tagged(request: &HeaderMap, content_type: &str, body: Bytes, tag: &str) -> Response {
-    let mut response = match none_match(request, tag) {
-        true => StatusCode::NOT_MODIFIED.into_response(),
-        false => body.into_response(),
+/// A body that does not change: its `ETag` is found, and it is compressed, once. The answers are as those of [`json`].
+#[derive(Debug)]
+pub(crate) struct Fixed {
+    content_type: String,
+    tag: String,
+    plain: Bytes,
+    /// Where it gains anything.
+    gzip: Option<Bytes>,
+}
+
+impl Fixed {
+    pub(crate) fn new(content_type: impl Into<String>, plain: Bytes) -> Self {
+        let (tag, gzip) = (etag(&plain), coding::gzip(&plain, Compression::default()));
+        Self { content_type: content_type.into(), tag, plain, gzip }
+    }
+
+    pub(crate) fn answer(&self, request: &HeaderMap) -> Response {
+        let gzip = self.gzip.as_ref().filter(|_| coding::accepts_gzip(request));
+        let body = gzip.unwrap_or(&self.plain).clone();
+        let mut response = answer(request, &self.tag, &self.content_type, body);
+        if gzip.is_some() && response.status() == StatusCode::OK {
+            coding::note(response.headers_mut());
+        }
+        response
+    }
+}
+
+fn answer(request: &HeaderMap, tag: &str, content_type: &str, body: Bytes) -> Response {
+    let known = none_match(request, tag);
+    let mut response = match known {
+        Some(_) => StatusCode::NOT_MODIFIED.into_response(),
+        None => body.into_response(),
     };
     let headers = response.headers_mut();
-    let values =
-        [(header::ETAG, tag), (header::CACHE_CONTROL, "private, no-cache"), (header::CONTENT_TYPE, content_type)];
+    let values = [
+        // Caches find what they have by the tag that they have it under: the weak one, if it is compressed.
+        (header::ETAG, known.unwrap_or(tag)),
+        (header::CACHE_CONTROL, "private, no-cache"),
+        (header::CONTENT_TYPE, content_type),
+    ];
     for (name, value) in values {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
@@ -84,13 +119,14 @@ fn etag(body: &[u8]) -> String {
     tag
 }
 
-/// Whether `If-None-Match` names the tag; by the weak comparison, as RFC 9110, 13.1.2 wants.
-fn none_match(request: &HeaderMap, tag: &str) -> bool {
+/// The tag as `If-None-Match` names it, strong or weak, if it does; by the weak comparison, as RFC 9110, 13.1.2 wants.
+fn none_match<'a>(request: &'a HeaderMap, tag: &'a str) -> Option<&'a str> {
     let values = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     values
         .flat_map(|value| value.split(','))
         .map(str::trim)
-        .any(|given| given == "*" || given.trim_start_matches("W/") == tag)
+        .map(|given| if given == "*" { tag } else { given })
+        .find(|given| given.strip_prefix("W/").unwrap_or(given) == tag)
 }
 
 #[cfg(test)]
@@ -112,7 +148,7 @@ mod tests {
         for matching in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}"), "*".into()] {
             assert_eq!(status(&matching), 304, "{matching}");
         }
-        for other in ["\"other\"", "", &tag[1..]] {
+        for other in ["\"other\"", "", &tag[1..], &format!("W/W/{tag}")] {
             assert_eq!(status(other), 200, "{other}");
         }
     }

@@ -1,11 +1,13 @@
 //! The gateway's settings: read once, and refused with one clear line before anything is served.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use taskmaster_service::{Secret, settings};
+use taskmaster_service::{Secret, TlsFiles, settings};
 
+use crate::edge::cors::{Origin, Origins};
 use crate::edge::origin::AllowedHost;
 
 /// How this installation scales its workers, when the gateway cannot.
@@ -34,15 +36,30 @@ pub struct Config {
     /// commas: `tasks.example.com`, `tasks.example.com:8443`, or an origin such as `https://tasks.example.com`
     #[arg(long, env = "TASKMASTER_ALLOWED_HOSTS", value_delimiter = ',', value_name = "HOSTS")]
     pub allowed_host: Vec<String>,
+    /// Origins whose web pages may use this gateway from a browser (CORS), separated by commas: `https://app.example.com`, or `*`
+    /// for all; none when left out
+    #[arg(long, env = "TASKMASTER_CORS_ORIGINS", value_delimiter = ',', value_name = "ORIGINS")]
+    pub cors_origins: Vec<String>,
     /// Networks of proxies whose `X-Forwarded-For` is believed, separated by commas: `10.0.0.0/8`
     #[arg(long, env = "TASKMASTER_TRUSTED_PROXIES", value_delimiter = ',', value_name = "NETWORKS")]
     pub trusted_proxies: Vec<String>,
     #[command(flatten)]
+    pub tls: TlsArgs,
+    #[command(flatten)]
+    pub connections: ConnectionLimits,
+    #[command(flatten)]
     pub rate_limits: RateLimits,
-    /// Requests worked on at once; further ones are refused with 503
+    /// Requests in progress at once, those included that wait for their turn or their body; further ones are refused with 503
     #[arg(long, env = "TASKMASTER_CONCURRENCY_MAX", default_value_t = 2_048, value_name = "COUNT",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub concurrency_max: u32,
+    /// Reading requests worked on at once; further ones wait their turn for some milliseconds, and are refused with 503 then. 16 for
+    /// each processor when left out
+    #[arg(long, env = "TASKMASTER_READS_AT_ONCE", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub reads_at_once: Option<u32>,
+    /// As --reads-at-once, of writing requests; 64 for each processor when left out
+    #[arg(long, env = "TASKMASTER_WRITES_AT_ONCE", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub writes_at_once: Option<u32>,
     /// A request that is not answered within so many seconds fails with 504; streams and `Prefer: wait` may take longer
     #[arg(long, env = "TASKMASTER_REQUEST_TIMEOUT_SECONDS", default_value = "30", value_name = "SECONDS",
         value_parser = settings::seconds)]
@@ -63,9 +80,70 @@ pub struct Config {
     #[arg(long, env = "TASKMASTER_SCHEDULES_MAX", default_value_t = 100_000, value_name = "COUNT",
         value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
     pub schedules_max: u32,
+    /// … of which one client (API key, else address) may be so many
+    #[arg(long, env = "TASKMASTER_SSE_PER_CLIENT_MAX", default_value_t = 200, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub sse_per_client_max: u32,
     /// What `POST /v1/workers/scale` answers where this host scales workers by other means
     #[arg(long, env = "TASKMASTER_SCALE_HINT", default_value = SCALE_HINT, value_name = "TEXT", hide_default_value = true)]
     pub scale_hint: String,
+}
+
+/// TLS, for a gateway without a proxy before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub struct TlsArgs {
+    /// Serve HTTPS with this certificate: a PEM file, the gateway's own certificate first, then those between it and its root.
+    /// The files are read again when they change
+    #[arg(long, env = "TASKMASTER_TLS_CERTIFICATE", value_name = "FILE")]
+    pub tls_certificate: Option<String>,
+    /// … and this key of it: a PEM file without a password
+    #[arg(long, env = "TASKMASTER_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<String>,
+}
+
+impl TlsArgs {
+    /// Blank counts as absent: an environment file may set a variable to nothing.
+    fn files(&self) -> Result<Option<TlsFiles>, ConfigError> {
+        let given =
+            |path: &Option<String>| path.as_deref().map(str::trim).filter(|path| !path.is_empty()).map(PathBuf::from);
+        match (given(&self.tls_certificate), given(&self.tls_key)) {
+            (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key })),
+            (None, None) => Ok(None),
+            _ => Err(ConfigError::HalfOfTls),
+        }
+    }
+}
+
+/// How many connections there may be, and how long they may be silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+pub struct ConnectionLimits {
+    /// Connections at once; further ones wait
+    #[arg(long, env = "TASKMASTER_CONNECTIONS_MAX", default_value_t = CONNECTIONS_MAX, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub connections_max: u32,
+    /// … of which one address (of IPv6 one /64) may have so many; further ones are refused. Trusted proxies may have all
+    #[arg(long, env = "TASKMASTER_CONNECTIONS_PER_ADDRESS_MAX", default_value_t = CONNECTIONS_PER_ADDRESS_MAX,
+        value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub connections_per_address_max: u32,
+    /// A connection is closed when a request's headers have not arrived within so many seconds, or none has begun
+    #[arg(long = "header-timeout-seconds", env = "TASKMASTER_HEADER_TIMEOUT_SECONDS", default_value = "75",
+        value_name = "SECONDS", value_parser = settings::seconds)]
+    pub header_timeout: Duration,
+}
+
+const CONNECTIONS_MAX: u32 = 10_000;
+const CONNECTIONS_PER_ADDRESS_MAX: u32 = 2_000;
+/// Longer than clients keep connections that they do not use, so that seldom one is closed in the moment it is used again.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: CONNECTIONS_MAX,
+            connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
+            header_timeout: HEADER_TIMEOUT,
+        }
+    }
 }
 
 /// Requests a minute that one client (API key, else address) may make; 0 is no limit.
@@ -104,14 +182,20 @@ impl Default for Config {
             allow_anonymous: false,
             require_keys: false,
             allowed_host: Vec::new(),
+            cors_origins: Vec::new(),
             trusted_proxies: Vec::new(),
+            tls: TlsArgs::default(),
+            connections: ConnectionLimits::default(),
             rate_limits: RateLimits::default(),
             concurrency_max: 2_048,
+            reads_at_once: None,
+            writes_at_once: None,
             request_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(20),
             idempotency: Duration::from_secs(86_400),
             sse_clients_max: 2_000,
             schedules_max: 100_000,
+            sse_per_client_max: 200,
             scale_hint: SCALE_HINT.into(),
         }
     }
@@ -124,6 +208,14 @@ pub enum ConfigError {
     ApiKey,
     #[error("--allowed-host: {0:?} is neither a host name nor an origin")]
     AllowedHost(String),
+    #[error("--cors-origins: {0:?} is neither an origin (https://app.example.com) nor *")]
+    CorsOrigin(String),
+    #[error(
+        "--cors-origins: * would let every web page use a gateway that wants no API keys; name the origins, or use --require-keys"
+    )]
+    CorsForAll,
+    #[error("--tls-certificate and --tls-key belong together: give both, or none")]
+    HalfOfTls,
     #[error("--trusted-proxies: {0:?} is neither a network (10.0.0.0/8) nor an address")]
     TrustedProxy(String),
 }
@@ -135,14 +227,20 @@ pub(crate) struct Settings {
     /// Requests without an API key are refused.
     pub keys_required: bool,
     pub allowed_hosts: Vec<AllowedHost>,
+    pub cors_origins: Origins,
     pub trusted_proxies: Vec<IpNet>,
+    pub tls: Option<TlsFiles>,
+    pub connections: ConnectionLimits,
     pub rate_limits: RateLimits,
     pub concurrency_max: usize,
+    pub reads_at_once: usize,
+    pub writes_at_once: usize,
     pub request_timeout: Duration,
     pub drain_timeout: Duration,
     pub idempotency: Duration,
     pub sse_clients_max: usize,
     pub schedules_max: u32,
+    pub sse_per_client_max: usize,
     pub scale_hint: String,
 }
 
@@ -163,21 +261,41 @@ impl Config {
     pub(crate) fn check(&self, address: SocketAddr) -> Result<Settings, ConfigError> {
         let api_keys = api_keys(&self.api_key)?;
         let open = self.allow_anonymous || address.ip().is_loopback();
+        let keys_required = self.require_keys || !open || !api_keys.is_empty();
+        let cors_origins = Origins::new(parse_all(&self.cors_origins, Origin::parse, ConfigError::CorsOrigin)?);
+        if cors_origins.any() && !keys_required {
+            return Err(ConfigError::CorsForAll);
+        }
         Ok(Settings {
-            keys_required: self.require_keys || !open || !api_keys.is_empty(),
+            keys_required,
             api_keys,
             allowed_hosts: parse_all(&self.allowed_host, AllowedHost::parse, ConfigError::AllowedHost)?,
+            cors_origins,
             trusted_proxies: parse_all(&self.trusted_proxies, network, ConfigError::TrustedProxy)?,
+            tls: self.tls.files()?,
+            connections: self.connections,
             rate_limits: self.rate_limits,
             concurrency_max: self.concurrency_max as usize,
+            reads_at_once: at_once(self.reads_at_once, READS_PER_PROCESSOR),
+            writes_at_once: at_once(self.writes_at_once, WRITES_PER_PROCESSOR),
             request_timeout: self.request_timeout,
             drain_timeout: self.drain_timeout,
             idempotency: self.idempotency,
             sse_clients_max: self.sse_clients_max as usize,
             schedules_max: self.schedules_max,
+            sse_per_client_max: self.sse_per_client_max as usize,
             scale_hint: self.scale_hint.clone(),
         })
     }
+}
+
+/// Enough to keep processors and database busy. Writes are more, because those that wait together are written together.
+const READS_PER_PROCESSOR: usize = 16;
+const WRITES_PER_PROCESSOR: usize = 64;
+
+fn at_once(given: Option<u32>, per_processor: usize) -> usize {
+    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+    given.map_or_else(|| per_processor * processors(), |given| given as usize)
 }
 
 fn api_keys(given: &[Secret]) -> Result<Vec<Secret>, ConfigError> {
@@ -254,6 +372,9 @@ mod tests {
         for (arguments, named) in [
             (["--allowed-host", "a b"], "a b"),
             (["--trusted-proxies", "10.0.0.0/33"], "10.0.0.0/33"),
+            (["--cors-origins", "app.example.com"], "app.example.com"),
+            (["--cors-origins", "*"], "--require-keys"),
+            (["--tls-key", "key.pem"], "--tls-certificate"),
             (["--api-key", "k\u{e9}y"], "TASKMASTER_API_KEYS"),
         ] {
             let error = parse(&arguments).check(Config::default().listen).unwrap_err().to_string();

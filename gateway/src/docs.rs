@@ -1,19 +1,20 @@
 //! Swagger UI and the OpenAPI documents, all from this program: nothing is fetched from anywhere else.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 use taskmaster_openapi::gateway::paths::DOCS;
 use taskmaster_openapi::{Code, Problem, coordinator, documents, gateway, worker};
+use taskmaster_service::layers;
 
-use crate::conditional;
+use crate::conditional::Fixed;
 
 /// Swagger UI writes styles into its elements and shows pictures from `data:`; scripts and requests are this origin's only.
 const DOCS_CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
@@ -40,10 +41,11 @@ const SWAGGER_UI: [&str; 4] =
 /// # Errors
 /// When a document cannot be written as JSON.
 pub(crate) fn router(keys_required: bool) -> serde_json::Result<Router> {
+    let options = || layers::options(&[Method::GET]);
     let mut router = Router::new()
-        .route("/", get(|| async { moved(DOCS) }))
+        .route("/", get(|| async { moved(DOCS) }).merge(options()))
         // Without the slash, the page would look for its parts in `/`.
-        .route(DOCS, get(|| async { moved("/docs/") }));
+        .route(DOCS, get(|| async { moved("/docs/") }).merge(options()));
     let parts = Arc::new(parts(keys_required));
     for path in ["/docs/", "/docs/{*file}"] {
         let parts = parts.clone();
@@ -51,12 +53,13 @@ pub(crate) fn router(keys_required: bool) -> serde_json::Result<Router> {
             let name = file.map(|path| path.0).unwrap_or_default();
             parts.get(name.as_str()).map_or_else(no_such_part, |part| part.answer(&headers))
         };
-        router = router.route(path, get(serve));
+        router = router.route(path, get(serve).merge(options()));
     }
     for (name, document) in documents::all() {
-        let text = Bytes::from(documents::to_json(&document)?);
-        let serve = async move |headers: HeaderMap| conditional::bytes(&headers, "application/json", text.clone());
-        router = router.route(&format!("/openapi/v1/{name}"), get(serve));
+        let text = Fixed::new("application/json", Bytes::from(documents::to_json(&document)?));
+        let text = Arc::new(text);
+        let serve = async move |headers: HeaderMap| text.answer(&headers);
+        router = router.route(&format!("/openapi/v1/{name}"), get(serve).merge(options()));
     }
     Ok(router)
 }
@@ -74,6 +77,8 @@ fn moved(to: &'static str) -> Response {
 struct Part {
     content_type: String,
     bytes: Bytes,
+    /// Made when somebody asks for it first.
+    fixed: OnceLock<Fixed>,
 }
 
 /// The parts of the page by their names; the page itself has none, and that of a file.
@@ -85,13 +90,11 @@ fn parts(keys_required: bool) -> HashMap<&'static str, Part> {
         ("docs.css", "text/css; charset=utf-8", STYLES.into()),
         ("docs.js", "text/javascript; charset=utf-8", SCRIPT.into()),
     ];
-    let own = own.map(|(name, content_type, bytes)| (name, Part { content_type: content_type.into(), bytes }));
-    let mut parts = HashMap::from(own);
+    let mut parts = HashMap::from(own.map(|(name, content_type, bytes)| (name, Part::new(content_type, bytes))));
     for name in SWAGGER_UI {
         match utoipa_swagger_ui::serve(name, Arc::default()) {
             Ok(Some(asset)) => {
-                let bytes = asset.bytes.into_owned().into();
-                parts.insert(name, Part { content_type: asset.content_type, bytes });
+                parts.insert(name, Part::new(asset.content_type, asset.bytes.into_owned().into()));
             }
             Ok(None) => tracing::error!(name, "Swagger UI has no such file"),
             Err(error) => tracing::error!(%error, name, "Swagger UI cannot be served"),
@@ -101,8 +104,13 @@ fn parts(keys_required: bool) -> HashMap<&'static str, Part> {
 }
 
 impl Part {
+    fn new(content_type: impl Into<String>, bytes: Bytes) -> Self {
+        Self { content_type: content_type.into(), bytes, fixed: OnceLock::new() }
+    }
+
     fn answer(&self, headers: &HeaderMap) -> Response {
-        let mut response = conditional::bytes(headers, &self.content_type, self.bytes.clone());
+        let fixed = self.fixed.get_or_init(|| Fixed::new(&self.content_type, self.bytes.clone()));
+        let mut response = fixed.answer(headers);
         let policy = HeaderValue::from_static(DOCS_CONTENT_POLICY);
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
         response

@@ -17,8 +17,8 @@ use taskmaster_openapi::gateway::{EventFilter, TaskFilter};
 use taskmaster_openapi::key::Scope;
 use taskmaster_openapi::{Code, Problem};
 use taskmaster_service::extract::Query;
+use taskmaster_service::places::{Full, Place};
 use taskmaster_store::keys::KeyId;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::app::App;
@@ -42,8 +42,14 @@ pub(crate) async fn stream(
 ) -> Result<Response, Problem> {
     let after = after(&headers, &query)?;
     let filter = filter(query)?;
-    let place = app.sse_clients.clone().try_acquire_owned().map_err(|_| {
-        let detail = format!("{} clients follow the events already.", app.settings.sse_clients_max);
+    let place = app.sse_clients.take(client.principal).map_err(|full| {
+        let detail = match full {
+            Full::All => format!("{} streams of events are open already.", app.settings.sse_clients_max),
+            Full::Client => format!(
+                "{} streams of events are open already with this API key, or without one from this address.",
+                app.settings.sse_per_client_max
+            ),
+        };
         Problem::new(Code::Overloaded, detail).retry_after_seconds(5)
     })?;
     // Before the answer's headers: what is committed after those has a higher number.
@@ -117,7 +123,7 @@ struct Follower {
     sent_at: Instant,
     ended: bool,
     /// The client's place among those that may follow; free again when it is gone.
-    _place: OwnedSemaphorePermit,
+    _place: Place<Principal>,
 }
 
 impl Follower {
@@ -127,7 +133,7 @@ impl Follower {
         filter: Filter,
         after: Option<i64>,
         head: i64,
-        place: OwnedSemaphorePermit,
+        place: Place<Principal>,
     ) -> Self {
         let key = match principal {
             Principal::Key(id) => Some(id),

@@ -53,6 +53,10 @@ pub mod hot {
     pub use crate::validate::task as validate_task;
 }
 
+/// `GET /v1/tasks/{id}` with nothing around it, for `bench overhead`; nothing that others may rely on.
+#[doc(hidden)]
+pub use server::run_bare;
+
 /// Parsers of what strangers send, for `fuzz/`; nothing that others may rely on.
 #[doc(hidden)]
 #[cfg(feature = "fuzzing")]

@@ -1,5 +1,7 @@
 //! The whole API on one page.
 
+use std::collections::BTreeMap;
+
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
@@ -8,6 +10,7 @@ use http::Method;
 use taskmaster_openapi::gateway::paths;
 use taskmaster_openapi::key::Scope;
 use taskmaster_openapi::{Code, Problem, coordinator};
+use taskmaster_service::layers;
 
 use crate::app::App;
 use crate::edge::scope;
@@ -24,7 +27,6 @@ pub(crate) enum Access {
 
 /// A method, its path, who may call it, and what handles it.
 pub(crate) struct Operation {
-    #[cfg_attr(not(test), expect(dead_code, reason = "the handler has it; tests compare it with the documents"))]
     pub method: Method,
     pub path: &'static str,
     pub access: Access,
@@ -87,15 +89,18 @@ fn op(method: Method, path: &'static str, access: Access, handler: MethodRouter<
     Operation { method, path, access, handler }
 }
 
-/// A router of these operations, each behind its scope.
+/// A router of these operations, each behind its scope, and of `OPTIONS` at each of their paths.
 pub(crate) fn of(operations: Vec<Operation>) -> Router<App> {
-    operations.into_iter().fold(Router::new(), |router, Operation { path, access, handler, .. }| {
+    let mut methods: BTreeMap<&str, Vec<Method>> = BTreeMap::new();
+    let router = operations.into_iter().fold(Router::new(), |router, Operation { method, path, access, handler }| {
+        methods.entry(path).or_default().push(method);
         let guarded = match access {
             Access::Key(scope) => handler.route_layer(from_fn_with_state(scope, scope::require)),
             Access::Worker => handler,
         };
         router.route(path, guarded)
-    })
+    });
+    methods.into_iter().fold(router, |router, (path, methods)| router.route(path, layers::options(&methods)))
 }
 
 /// Whatever else lies below `/v1`, so that it passes the same edge as the API.

@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::get;
+use axum::{Extension, Router};
+use taskmaster_openapi::gateway::paths;
 use taskmaster_service::layers::{self, RequestId};
-use taskmaster_service::server::{ServerLimits, serve};
-use taskmaster_service::{Health, Shutdown, client};
+use taskmaster_service::server::{ServerLimits, serve_tls};
+use taskmaster_service::tls::TlsError;
+use taskmaster_service::{Health, Shutdown, Tls, client};
 use taskmaster_store::Store;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -17,12 +20,13 @@ use tower::ServiceBuilder;
 use tower_http::trace::TraceLayer;
 
 use crate::app::{App, Scaler};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Settings};
 use crate::create::Creator;
+use crate::edge::admission::{Admission, Traffic};
 use crate::edge::keyring::Keyring;
-use crate::edge::{admission, client as who, deadline, headers, key, origin, rate};
+use crate::edge::{admission, client as who, coding, cors, deadline, headers, key, origin, rate};
 use crate::forward::Forwarder;
-use crate::{docs, readiness, router};
+use crate::{docs, readiness, router, tasks};
 
 /// A coordinator that has not answered by then is given up; below the client's own patience with the gateway.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,6 +44,8 @@ pub enum GatewayError {
          admin` (or set TASKMASTER_API_KEYS, or say --allow-anonymous when something else keeps strangers out)"
     )]
     NoKeys(SocketAddr),
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     #[error("the listener has no address: {0}")]
     Listener(#[from] std::io::Error),
     #[error("the HTTP client cannot be made: {0}")]
@@ -66,7 +72,8 @@ pub async fn run(
     // Of this gateway alone: it also ends when there are no keys.
     let shutdown = shutdown.child();
     let settings = config.check(address)?;
-    let limits = ServerLimits { drain_timeout: settings.drain_timeout, ..ServerLimits::default() };
+    let tls = settings.tls.clone().map(Tls::load).transpose()?;
+    let limits = limits(&settings);
     let forwarder = Forwarder::new(client::build(FORWARD_TIMEOUT)?, store.clone());
     let (creator, creating) = Creator::new(store.clone(), settings.request_timeout);
     let (keyring, looking_up) = Keyring::new(store.clone());
@@ -94,13 +101,45 @@ pub async fn run(
         checked
     };
     // The router is dropped at the end of this, and with it the last clones of creator and keyring, which ends the first of the above.
-    let ((), checked) = tokio::join!(serve(listener, router, limits, shutdown.clone()), has_key);
+    let ((), checked) = tokio::join!(serve_tls(listener, router, limits, tls, shutdown.clone()), has_key);
     while let Some(ended) = background.join_next().await {
         if let Err(error) = ended {
             tracing::error!(%error, "a part of the gateway ended by itself");
         }
     }
     checked
+}
+
+/// Serves one route, `GET /v1/tasks/{id}`, with the whole stack off: what the stack costs is the difference.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_bare(
+    config: Config,
+    listener: TcpListener,
+    store: Store,
+    shutdown: Shutdown,
+) -> Result<(), GatewayError> {
+    let settings = config.check(listener.local_addr()?)?;
+    let limits = limits(&settings);
+    let forwarder = Forwarder::new(client::build(FORWARD_TIMEOUT)?, store.clone());
+    let (creator, creating) = Creator::new(store.clone(), settings.request_timeout);
+    let (keyring, looking_up) = Keyring::new(store.clone());
+    let app = App::new(settings, store, creator, keyring, forwarder, None, shutdown.clone());
+    let route = Router::new().route(paths::TASK, get(tasks::get)).layer(Extension(Admission::uncounted()));
+    let serving = serve_tls(listener, route.with_state(app), limits, None, shutdown);
+    tokio::join!(serving, creating, looking_up);
+    Ok(())
+}
+
+fn limits(settings: &Settings) -> ServerLimits {
+    ServerLimits {
+        connections_max: settings.connections.connections_max as usize,
+        connections_per_address_max: settings.connections.connections_per_address_max as usize,
+        proxies: settings.trusted_proxies.clone(),
+        header_read_timeout: settings.connections.header_timeout,
+        drain_timeout: settings.drain_timeout,
+    }
 }
 
 /// Waits until the database says whether any API key works; none, and nobody could ever use this gateway.
@@ -139,29 +178,40 @@ async fn share_quotas(app: App, shutdown: Shutdown) {
     rate::shared::run(&app.limiter, &app.settings, &app.store, &shutdown).await;
 }
 
-/// The stack, from the outside in. Around what is listed here lie `headers::secure`, so that no answer lacks its headers, and
-/// `layers::wrap`: a request id, one log line a request, problem documents for every failure, and panics that become such.
+/// The stack. What is below reads from the outside in, but for the end of it: around all of that lie `layers::wrap` (a request id, one
+/// log line a request, problem documents for every failure, and panics that become such), and around that the last three, so that no
+/// answer lacks its headers.
 pub(crate) fn stack(app: &App, health: &Health) -> serde_json::Result<Router> {
-    let edge = ServiceBuilder::new()
-        // A span, so that what handlers log can be told apart.
-        .layer(TraceLayer::new_for_http().make_span_with(span).on_request(()).on_response(()).on_failure(()))
-        // The quota before all else, refusals included: guessing keys has a limit too, and every answer says what is left.
-        .layer(from_fn_with_state(app.clone(), rate::limit))
-        // What is too much is refused at once, so that what is in progress is answered in time.
-        .layer(from_fn_with_state(app.clone(), admission::admit))
-        // Inside of that: a request which is ended gives its place to another.
-        .layer(from_fn_with_state(app.clone(), deadline::limit))
-        // Without keys, a web page could use the gateway from its visitor's browser.
-        .layer(from_fn_with_state(app.clone(), origin::guard));
+    let edge = |traffic: Traffic| {
+        ServiceBuilder::new()
+            // A span, so that what handlers log can be told apart.
+            .layer(TraceLayer::new_for_http().make_span_with(span).on_request(()).on_response(()).on_failure(()))
+            // The quota before all else, refusals included: guessing keys has a limit too, and every answer says what is left.
+            .layer(from_fn_with_state(app.clone(), rate::limit))
+            // What is too much is refused at once, so that what is in progress is answered in time.
+            .layer(from_fn_with_state((app.clone(), traffic), admission::admit))
+            // Inside of that: a request which is ended gives its place to another.
+            .layer(from_fn_with_state(app.clone(), deadline::limit))
+            // Without keys, a web page could use the gateway from its visitor's browser.
+            .layer(from_fn_with_state(app.clone(), origin::guard))
+    };
     // Around it: who asks decides the quota; nobody is refused yet. What an API key must allow, each operation says in `router`.
     let keyed = router::of(router::public()).merge(router::rest()).layer(from_fn(key::require));
-    let keyed = keyed.layer(edge.clone()).layer(from_fn_with_state(app.clone(), who::identify));
+    let keyed = keyed.layer(edge(Traffic::Api)).layer(from_fn_with_state(app.clone(), who::identify));
     // The forwarded contract carries workers' tokens, not API keys; the coordinator checks those.
-    let forwarded = router::of(router::forwarded()).layer(edge).layer(from_fn_with_state(app.clone(), who::locate));
+    let forwarded = router::of(router::forwarded())
+        .layer(edge(Traffic::Workers))
+        .layer(from_fn_with_state(app.clone(), who::locate));
     let api = forwarded.merge(keyed).with_state(app.clone());
     // Health and documents are open: they tell nothing about anybody's tasks.
     let open = health.router().merge(docs::router(app.settings.keys_required)?);
-    Ok(layers::wrap(api.merge(open)).layer(from_fn(headers::secure)))
+    let whole = layers::wrap(api.merge(open)).layer(from_fn(coding::compress)).layer(from_fn(headers::secure));
+    let whole = match app.settings.tls {
+        Some(_) => whole.layer(from_fn(headers::https_only)),
+        None => whole,
+    };
+    // Outermost: a browser asks whether a page may send a request before that is sent, and without an API key.
+    Ok(whole.layer(from_fn_with_state(app.clone(), cors::grant)))
 }
 
 fn span(request: &Request) -> tracing::Span {

@@ -2,6 +2,7 @@
 
 mod api;
 mod edge;
+mod manners;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use taskmaster_openapi::health::{LIVEZ, READYZ, Readiness};
 
-use crate::layers::OwnContract;
+use crate::layers::{self, OwnContract};
 
 /// Reasons logged of one wait: causes that alternate do not fill the log.
 const REASONS_LOGGED_MAX: usize = 10;
@@ -64,7 +64,10 @@ impl Health {
     /// The routes of `/livez` and `/readyz`.
     pub fn router(&self) -> Router {
         let health = self.clone();
-        Router::new().route(LIVEZ, get(|| async { "ok\n" })).route(READYZ, get(move || async move { health.ready() }))
+        let router = Router::new()
+            .route(LIVEZ, get(|| async { "ok\n" }))
+            .route(READYZ, get(move || async move { health.ready() }));
+        [LIVEZ, READYZ].into_iter().fold(router, |router, path| router.route(path, layers::options(&[Method::GET])))
     }
 
     fn ready(&self) -> Response {

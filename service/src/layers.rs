@@ -7,7 +7,8 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use axum::routing::MethodRouter;
+use http::{HeaderValue, Method, StatusCode, header};
 use taskmaster_openapi::problem::PROBLEM_JSON;
 use taskmaster_openapi::{Code, Problem};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -30,6 +31,17 @@ pub fn wrap(router: Router) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(complete_and_log))
         .layer(from_fn(identify))
+}
+
+/// The answer to `OPTIONS` at a path that has these methods: 204, and all of them in `Allow` (RFC 9110, 9.3.7).
+pub fn options<S: Clone + Send + Sync + 'static>(methods: &[Method]) -> MethodRouter<S> {
+    let mut allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    if methods.contains(&Method::GET) {
+        allowed.push("HEAD");
+    }
+    allowed.push("OPTIONS");
+    let allowed = allowed.join(", ");
+    axum::routing::options(async move || (StatusCode::NO_CONTENT, [(header::ALLOW, allowed)]))
 }
 
 async fn not_found(request: Request) -> Problem {

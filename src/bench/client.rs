@@ -10,7 +10,7 @@ use taskmaster_openapi::gateway::{NewTaskBatch, Stats, TaskList, paths};
 use taskmaster_openapi::limits;
 use taskmaster_openapi::problem::Problem;
 use taskmaster_openapi::task::{NewTask, Task};
-use taskmaster_service::{Secret, client};
+use taskmaster_service::{Secret, TrustArgs};
 use uuid::Uuid;
 
 use super::QUEUE;
@@ -66,8 +66,8 @@ impl Times {
 }
 
 impl Client {
-    pub fn new(url: &str, api_key: Option<Secret>) -> Result<Self, String> {
-        let http = client::build(TIMEOUT).map_err(|error| error.to_string())?;
+    pub fn new(url: &str, api_key: Option<Secret>, trust: &TrustArgs) -> Result<Self, String> {
+        let http = trust.build(TIMEOUT).map_err(|error| error.to_string())?;
         Ok(Self { http, url: url.to_owned(), api_key })
     }
 

@@ -30,6 +30,8 @@ enum Figure {
     /// So many in so much time.
     Rate(f64, Duration),
     Times(Percentiles),
+    /// A number as it is.
+    Amount(f64),
 }
 
 /// The figures of one measurement, each with its name and what it counts.
@@ -56,13 +58,20 @@ impl Report {
         self
     }
 
-    /// An object with a member a figure: `{"per_second": …, "seconds": …}` or percentiles in milliseconds.
+    /// A number of `what`.
+    pub fn amount(mut self, name: &'static str, value: f64, what: &'static str) -> Self {
+        self.lines.push((name, Figure::Amount(value), what));
+        self
+    }
+
+    /// An object with a member a figure: `{"per_second": …, "seconds": …}`, percentiles in milliseconds, or a number.
     pub fn to_json(&self) -> Value {
         let value = |figure: &Figure| match figure {
             Figure::Rate(count, within) => {
                 json!({"per_second": per_second(*count, *within), "seconds": within.as_secs_f64()})
             }
             Figure::Times(p) => json!({"p50_ms": p.p50, "p90_ms": p.p90, "p99_ms": p.p99, "max_ms": p.max}),
+            Figure::Amount(value) => json!(value),
         };
         let members = self.lines.iter().map(|(name, figure, _)| (name.replace(' ', "_"), value(figure)));
         Value::Object(members.collect::<Map<_, _>>())
@@ -82,6 +91,7 @@ impl fmt::Display for Report {
                     let rate = per_second(*count, *within);
                     write!(f, "\n{name:<14} {rate:9.0} {what}/s   in {:.2} s", within.as_secs_f64())?;
                 }
+                Figure::Amount(value) => write!(f, "\n{name:<14} {value:9.2} {what}")?,
                 Figure::Times(Percentiles { p50, p90, p99, max }) => {
                     write!(
                         f,

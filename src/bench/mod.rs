@@ -1,16 +1,21 @@
 //! Measuring, through the public API alone: tasks in, every task recorded.
 //!
 //! In reading order: [`BenchArgs`]; `load` (who creates tasks, and who sees them recorded); the measurements, a file each; `limits`
-//! (what the machine itself can do); `client` and `figures`.
+//! (what the machine itself can do); `client` and `figures`. `overhead` and `overload` look at the gateway alone, by `wire` (load that
+//! costs next to nothing) and `cores`.
 
 mod client;
+mod cores;
 mod figures;
 mod latency;
 mod limits;
 mod load;
 mod on_time;
+mod overhead;
+mod overload;
 mod target;
 mod throughput;
+mod wire;
 
 use std::time::Duration;
 
@@ -18,7 +23,7 @@ use clap::{Args, ValueEnum};
 use taskmaster_openapi::limits::BATCH_TASKS_MAX;
 use taskmaster_openapi::task::NewTask;
 use taskmaster_service::settings::seconds_or_zero;
-use taskmaster_service::{Secret, Shutdown};
+use taskmaster_service::{Secret, Shutdown, TrustArgs};
 
 use crate::up::{Up, UpArgs};
 use client::Client;
@@ -41,8 +46,18 @@ enum Measure {
     Latency,
     /// Tasks due at one moment, or spread over --seconds: how late each starts
     OnTime,
+    /// What the gateway's stack costs a request: GET /v1/tasks/{id} with all of it, and with none, in turns of --seconds
+    Overhead,
+    /// Three times what a gateway sustains: how long those wait that it admits, and how many it refuses; --seconds each
+    Overload,
     /// What this machine itself can do: fsyncs, inserted rows, HTTP requests, and commands a second
     Limits,
+}
+
+impl Measure {
+    fn starts_what_it_needs(self) -> bool {
+        matches!(self, Measure::Overhead | Measure::Overload | Measure::Limits)
+    }
 }
 
 #[derive(Debug, Clone, Args)]
@@ -56,6 +71,8 @@ pub struct BenchArgs {
     /// The gateway's API key, where it has any
     #[arg(long, env = "TASKMASTER_API_KEY", hide_env_values = true, value_name = "KEY")]
     api_key: Option<Secret>,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Tasks to create: 50,000 when left out, for `latency` 500, for `on-time` 10,000
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     tasks: Option<u32>,
@@ -69,7 +86,7 @@ pub struct BenchArgs {
     /// Create at most so many tasks a second
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
-    /// How long `sustained` takes: 60 when left out; over how many seconds the tasks of `on-time` are due: all at one moment when left out
+    /// How long `sustained` takes: 60 when left out; a turn of `overhead`: 2; a part of `overload`: 10; over how many seconds the tasks of `on-time` are due: all at one moment when left out
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     seconds: Option<u32>,
     /// The task, as JSON; the default does nothing
@@ -132,8 +149,8 @@ impl BenchArgs {
 /// # Errors
 /// One line: what went wrong.
 pub async fn run(args: BenchArgs, shutdown: Shutdown) -> Result<(), String> {
-    if args.measure == Measure::Limits {
-        let Some(report) = shutdown.or_stop(limits::measure()).await else { return stopped() };
+    if args.measure.starts_what_it_needs() {
+        let Some(report) = shutdown.or_stop(measure_alone(&args)).await else { return stopped() };
         print(&report?, args.json);
         return Ok(());
     }
@@ -170,6 +187,14 @@ fn print(report: &Report, json: bool) {
     }
 }
 
+async fn measure_alone(args: &BenchArgs) -> Result<Report, String> {
+    match args.measure {
+        Measure::Overhead => overhead::measure(args).await,
+        Measure::Overload => overload::measure(args).await,
+        _ => limits::measure().await,
+    }
+}
+
 async fn measure(args: &BenchArgs, url: &str) -> Result<Report, String> {
     let target = if args.http { Some(Target::start().await?) } else { None };
     let work = match &target {
@@ -177,13 +202,13 @@ async fn measure(args: &BenchArgs, url: &str) -> Result<Report, String> {
         None => args.task.clone(),
     };
     let task = NewTask { queue: Some(QUEUE.into()), ..work };
-    let client = Client::new(url, args.api_key.clone())?;
+    let client = Client::new(url, args.api_key.clone(), &args.trust)?;
     match args.measure {
         Measure::Throughput => throughput::measure(args, &client, &task).await,
         Measure::Create => throughput::measure_create(args, &client, &task).await,
         Measure::Sustained => throughput::measure_sustained(args, &client, &task).await,
         Measure::Latency => latency::measure(args, &client, &task).await,
         Measure::OnTime => on_time::measure(args, &client, &task).await,
-        Measure::Limits => limits::measure().await,
+        Measure::Overhead | Measure::Overload | Measure::Limits => measure_alone(args).await,
     }
 }

@@ -248,6 +248,8 @@ fn start_gateway(
 ) -> Result<Part, String> {
     let mut config: taskmaster_gateway::Config = from_environment(&[])?;
     config.api_key.extend(args.api_keys.iter().cloned());
+    // A certificate is for names, and this is for this machine; the banner and the workers speak plain HTTP.
+    config.tls = taskmaster_gateway::config::TlsArgs::default();
     let scaler: Arc<dyn Scaler> = Arc::new(Scale(workers));
     let stop = Shutdown::new();
     let stopping = stop.clone();

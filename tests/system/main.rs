@@ -20,4 +20,5 @@ mod quotas;
 mod restarts;
 mod schedules;
 mod support;
+mod tls;
 mod up;

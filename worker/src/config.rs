@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use taskmaster_openapi::limits;
-use taskmaster_service::Secret;
 use taskmaster_service::settings::{seconds, seconds_or_zero};
+use taskmaster_service::{Secret, TrustArgs};
 
 use crate::error::WorkerError;
 use crate::targets::{PortRule, TargetRule};
@@ -37,6 +37,9 @@ pub struct Config {
         default_value = COORDINATOR_DEFAULT, value_parser = coordinator_url
     )]
     pub coordinator_url: Vec<String>,
+
+    #[command(flatten)]
+    pub trust: TrustArgs,
 
     /// The secret that lets workers join; the same as the coordinators'
     #[arg(long, env = "TASKMASTER_JOIN_TOKEN", value_name = "SECRET", hide_env_values = true)]
@@ -134,6 +137,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             coordinator_url: vec![COORDINATOR_DEFAULT.into()],
+            trust: TrustArgs::default(),
             join_token: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             advertise: None,

@@ -12,6 +12,6 @@ pub enum WorkerError {
     #[error("cannot listen on {address}: {source}; choose another address with --listen (port 0 takes any free port)")]
     Listen { address: SocketAddr, source: std::io::Error },
     /// TLS could not be set up.
-    #[error("cannot set up the HTTP client: {0}; are the machine's root certificates installed?")]
-    HttpClient(#[from] reqwest::Error),
+    #[error(transparent)]
+    HttpClient(#[from] taskmaster_service::client::ClientError),
 }

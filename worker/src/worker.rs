@@ -8,8 +8,9 @@ use axum::Router;
 use rand::Rng;
 use taskmaster_openapi::client::CoordinatorClient;
 use taskmaster_openapi::coordinator::Abilities;
+use taskmaster_service::client::ClientError;
 use taskmaster_service::server::{self, ServerLimits};
-use taskmaster_service::{Health, Secret, Shutdown, client};
+use taskmaster_service::{Health, Secret, Shutdown};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -102,7 +103,7 @@ impl Worker {
             listen_address,
             slots,
             link: Arc::new(Link::new(config.coordinator_url)),
-            client: CoordinatorClient::new(client::build(REQUEST_TIMEOUT)?),
+            client: CoordinatorClient::new(config.trust.build(REQUEST_TIMEOUT)?),
             health,
             drain_timeout: config.drain_timeout,
         })
@@ -196,7 +197,10 @@ fn executor(config: &Config) -> Result<Executor, WorkerError> {
         process::keep_from_commands();
     }
     let targets = TargetGuard::new(&config.allow_targets, &config.allow_target_ports);
-    Ok(Executor::Real { commands: CommandExecutor::new(config)?, http: HttpExecutor::new(targets)? })
+    Ok(Executor::Real {
+        commands: CommandExecutor::new(config)?,
+        http: HttpExecutor::new(targets).map_err(ClientError::from)?,
+    })
 }
 
 fn profile(config: &Config, listening: SocketAddr) -> Profile {

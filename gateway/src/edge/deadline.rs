@@ -13,6 +13,7 @@ use http::header;
 use taskmaster_openapi::{Code, Problem};
 
 use crate::app::App;
+use crate::edge::admission::Admission;
 use crate::prefer;
 
 /// Ends requests that take too long: 408 when it was the client who did not finish sending, else 504. `Prefer: wait=N` adds N
@@ -20,7 +21,8 @@ use crate::prefer;
 pub(crate) async fn limit(State(app): State<App>, request: Request, next: Next) -> Response {
     let limit = app.settings.request_timeout + prefer::wait(request.headers()).unwrap_or_default();
     let arrival = Arc::new(AtomicU8::new(UNREAD));
-    let request = request.map(|body| watched(body, arrival.clone()));
+    let admission = request.extensions().get::<Admission>().cloned();
+    let request = request.map(|body| watched(body, arrival.clone(), admission));
     if let Ok(response) = tokio::time::timeout(limit, next.run(request)).await {
         return response;
     }
@@ -43,8 +45,8 @@ const UNREAD: u8 = 0;
 const ARRIVING: u8 = 1;
 const ARRIVED: u8 = 2;
 
-/// A body that notes how far its reader got.
-fn watched(body: Body, arrival: Arc<AtomicU8>) -> Body {
+/// A body that notes how far its reader got, and leaves its request's place to others while the client sends nothing.
+fn watched(body: Body, arrival: Arc<AtomicU8>, admission: Option<Admission>) -> Body {
     if body.is_end_stream() {
         return body;
     }
@@ -52,6 +54,11 @@ fn watched(body: Body, arrival: Arc<AtomicU8>) -> Body {
     Body::from_stream(stream::poll_fn(move |context| {
         let polled = chunks.poll_next_unpin(context);
         let ended = matches!(polled, Poll::Ready(None | Some(Err(_))));
+        match &admission {
+            Some(admission) if polled.is_pending() => admission.pause(),
+            Some(admission) => admission.resume(),
+            None => {}
+        }
         arrival.store(if ended { ARRIVED } else { ARRIVING }, Ordering::Relaxed);
         polled
     }))

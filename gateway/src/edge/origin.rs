@@ -3,7 +3,8 @@
 //! Such a gateway trusts whoever reaches it, and a browser on the same machine reaches it on behalf of any page it shows. Three
 //! checks tell: `Host` must be a name of this gateway (a page that had its own name resolve to 127.0.0.1, "DNS rebinding",
 //! sends its own name); `Origin`, which browsers add to every request that can change something, must be this gateway's;
-//! and `Sec-Fetch-Site` must not say that the page is of another site. CORS is never granted, so nothing can be read either.
+//! and `Sec-Fetch-Site` must not say that the page is of another site. Pages of the origins that `--cors-origins` names are let in; to
+//! no others is CORS granted, so that nothing can be read either.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -14,6 +15,7 @@ use taskmaster_openapi::{Code, Problem};
 
 use crate::app::App;
 use crate::edge::client::Client;
+use crate::edge::cors::Origins;
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
@@ -83,14 +85,15 @@ pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) 
     let has_key = request.extensions().get::<Client>().is_some_and(|client| client.principal.is_key());
     if !app.settings.keys_required
         && !has_key
-        && let Err(detail) = check(request.headers(), request.uri(), &app.settings.allowed_hosts)
+        && let Err(detail) =
+            check(request.headers(), request.uri(), &app.settings.allowed_hosts, &app.settings.cors_origins)
     {
         return Problem::new(Code::ForbiddenOrigin, detail).into_response();
     }
     next.run(request).await
 }
 
-fn check(headers: &HeaderMap, uri: &Uri, allowed: &[AllowedHost]) -> Result<(), String> {
+fn check(headers: &HeaderMap, uri: &Uri, allowed: &[AllowedHost], granted: &Origins) -> Result<(), String> {
     let host = host_of(headers, uri)?;
     if !LOOPBACK_NAMES.contains(&host.host.as_str()) && !allowed.iter().any(|a| a.is_host(&host)) {
         return Err(format!(
@@ -98,6 +101,9 @@ fn check(headers: &HeaderMap, uri: &Uri, allowed: &[AllowedHost]) -> Result<(), 
              --allowed-host {} to allow that name, or with API keys.",
             host.host, host.host
         ));
+    }
+    if granted.granted(headers).is_some() {
+        return Ok(());
     }
     for origin in headers.get_all(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or("");
@@ -145,7 +151,7 @@ mod tests {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let allowed: Vec<AllowedHost> = allowed.iter().map(|a| AllowedHost::parse(a).unwrap()).collect();
-        check(&headers, &uri.parse().unwrap(), &allowed).is_ok()
+        check(&headers, &uri.parse().unwrap(), &allowed, &Origins::default()).is_ok()
     }
 
     #[test]

@@ -1,10 +1,11 @@
 use super::*;
 use crate::config::RateLimits;
+use crate::edge::client::Principal;
 use crate::router::Operation;
 use std::convert::Infallible;
 
 use axum::body::Bytes;
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use taskmaster_store::keys::{KeyId, KeyToken};
 
 #[tokio::test]
@@ -158,19 +159,50 @@ async fn reads_and_writes_have_quotas_of_their_own() {
 #[tokio::test]
 async fn one_request_too_many_is_shed_and_health_still_answers() {
     let gateway = Gateway::new(Config { concurrency_max: 1, ..Config::default() });
-    let place = gateway.app.admissions.clone().try_acquire_owned().unwrap();
+    let place = gateway.app.admissions.all().clone().try_acquire_owned().unwrap();
     let shed = gateway.get("/v1/tasks/x").await;
     assert_eq!((shed.status.as_u16(), shed.code().as_str(), shed.header("retry-after")), (503, "overloaded", "1"));
     assert_eq!(gateway.get("/livez").await.status, 200);
     drop(place);
     assert_eq!(gateway.get("/v1/tasks/x").await.code(), "invalid_path");
-    assert_eq!(gateway.app.admissions.available_permits(), 1, "the place is free again");
+    assert_eq!(gateway.app.admissions.all().available_permits(), 1, "the place is free again");
+}
+
+#[tokio::test]
+async fn writes_that_take_all_their_places_leave_reads_theirs_and_a_body_that_does_not_come_takes_none() {
+    let config = Config { reads_at_once: Some(1), writes_at_once: Some(1), ..Config::default() };
+    let gateway = Gateway::new(config);
+    let stalled = request("POST", "/v1/tasks").header("content-type", "application/json");
+    let stalled = stalled.body(Body::from_stream(stream::pending::<Result<Bytes, Infallible>>())).unwrap();
+    let mut stalled = std::pin::pin!(gateway.send(stalled));
+    assert!(stalled.as_mut().now_or_never().is_none(), "it waits for its body");
+    assert_eq!(gateway.post("/v1/tasks", "{").await.code(), "invalid_json", "and another is worked on");
+
+    let place = gateway.app.admissions.occupy(true).await;
+    let (refused, read) = tokio::join!(gateway.post("/v1/tasks", "{"), gateway.get("/v1/tasks/x"));
+    assert_eq!((refused.code().as_str(), refused.header("retry-after")), ("overloaded", "1"));
+    assert_eq!(read.code(), "invalid_path");
+    assert_eq!(gateway.post("/v1/task-status", "{}").await.code(), "database_unavailable", "workers have their own");
+    let (admitted, ()) = tokio::join!(gateway.post("/v1/tasks", "{"), async { drop(place) });
+    assert_eq!(admitted.code(), "invalid_json", "its turn came");
 }
 
 #[tokio::test]
 async fn one_follower_too_many_is_refused() {
     let gateway = Gateway::new(Config { sse_clients_max: 0, ..Config::default() });
     assert_eq!(gateway.get("/v1/events").await.code(), "overloaded");
+}
+
+#[tokio::test]
+async fn one_client_cannot_take_all_streams() {
+    let gateway = Gateway::new(Config { sse_per_client_max: 1, ..Config::default() });
+    let place = gateway.app.sse_clients.take(Principal::Address([127, 0, 0, 1].into())).unwrap();
+    let refused = gateway.get("/v1/events").await;
+    assert_eq!((refused.code().as_str(), refused.header("retry-after")), ("overloaded", "5"));
+    let other = Request::builder().uri("/v1/events").header("host", "localhost").body(Body::empty()).unwrap();
+    assert_eq!(gateway.send(other).await.code(), "database_unavailable", "another client is not refused");
+    drop(place);
+    assert_eq!(gateway.get("/v1/events").await.code(), "database_unavailable");
 }
 
 #[tokio::test]
