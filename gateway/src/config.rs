@@ -100,7 +100,8 @@ pub struct TlsArgs {
 impl TlsArgs {
     /// Blank counts as absent: an environment file may set a variable to nothing.
     fn files(&self) -> Result<Option<TlsFiles>, ConfigError> {
-        let given = |path: &Option<String>| path.as_deref().map(str::trim).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let given =
+            |path: &Option<String>| path.as_deref().map(str::trim).filter(|path| !path.is_empty()).map(PathBuf::from);
         match (given(&self.tls_certificate), given(&self.tls_key)) {
             (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key })),
             (None, None) => Ok(None),
@@ -204,7 +205,9 @@ pub enum ConfigError {
     AllowedHost(String),
     #[error("--cors-origins: {0:?} is neither an origin (https://app.example.com) nor *")]
     CorsOrigin(String),
-    #[error("--cors-origins: * would let every web page use a gateway that wants no API keys; name the origins, or use --require-keys")]
+    #[error(
+        "--cors-origins: * would let every web page use a gateway that wants no API keys; name the origins, or use --require-keys"
+    )]
     CorsForAll,
     #[error("--tls-certificate and --tls-key belong together: give both, or none")]
     HalfOfTls,

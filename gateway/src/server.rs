@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::{Extension, Router};
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
+use axum::{Extension, Router};
 use taskmaster_openapi::gateway::paths;
 use taskmaster_service::layers::{self, RequestId};
 use taskmaster_service::server::{ServerLimits, serve_tls};
@@ -114,7 +114,12 @@ pub async fn run(
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_bare(config: Config, listener: TcpListener, store: Store, shutdown: Shutdown) -> Result<(), GatewayError> {
+pub async fn run_bare(
+    config: Config,
+    listener: TcpListener,
+    store: Store,
+    shutdown: Shutdown,
+) -> Result<(), GatewayError> {
     let settings = config.check(listener.local_addr()?)?;
     let limits = limits(&settings);
     let forwarder = Forwarder::new(client::build(FORWARD_TIMEOUT)?, store.clone());
@@ -177,22 +182,26 @@ async fn share_quotas(app: App, shutdown: Shutdown) {
 /// log line a request, problem documents for every failure, and panics that become such), and around that the last three, so that no
 /// answer lacks its headers.
 pub(crate) fn stack(app: &App, health: &Health) -> serde_json::Result<Router> {
-    let edge = |traffic: Traffic| ServiceBuilder::new()
-        // A span, so that what handlers log can be told apart.
-        .layer(TraceLayer::new_for_http().make_span_with(span).on_request(()).on_response(()).on_failure(()))
-        // The quota before all else, refusals included: guessing keys has a limit too, and every answer says what is left.
-        .layer(from_fn_with_state(app.clone(), rate::limit))
-        // What is too much is refused at once, so that what is in progress is answered in time.
-        .layer(from_fn_with_state((app.clone(), traffic), admission::admit))
-        // Inside of that: a request which is ended gives its place to another.
-        .layer(from_fn_with_state(app.clone(), deadline::limit))
-        // Without keys, a web page could use the gateway from its visitor's browser.
-        .layer(from_fn_with_state(app.clone(), origin::guard));
+    let edge = |traffic: Traffic| {
+        ServiceBuilder::new()
+            // A span, so that what handlers log can be told apart.
+            .layer(TraceLayer::new_for_http().make_span_with(span).on_request(()).on_response(()).on_failure(()))
+            // The quota before all else, refusals included: guessing keys has a limit too, and every answer says what is left.
+            .layer(from_fn_with_state(app.clone(), rate::limit))
+            // What is too much is refused at once, so that what is in progress is answered in time.
+            .layer(from_fn_with_state((app.clone(), traffic), admission::admit))
+            // Inside of that: a request which is ended gives its place to another.
+            .layer(from_fn_with_state(app.clone(), deadline::limit))
+            // Without keys, a web page could use the gateway from its visitor's browser.
+            .layer(from_fn_with_state(app.clone(), origin::guard))
+    };
     // Around it: who asks decides the quota; nobody is refused yet. What an API key must allow, each operation says in `router`.
     let keyed = router::of(router::public()).merge(router::rest()).layer(from_fn(key::require));
     let keyed = keyed.layer(edge(Traffic::Api)).layer(from_fn_with_state(app.clone(), who::identify));
     // The forwarded contract carries workers' tokens, not API keys; the coordinator checks those.
-    let forwarded = router::of(router::forwarded()).layer(edge(Traffic::Workers)).layer(from_fn_with_state(app.clone(), who::locate));
+    let forwarded = router::of(router::forwarded())
+        .layer(edge(Traffic::Workers))
+        .layer(from_fn_with_state(app.clone(), who::locate));
     let api = forwarded.merge(keyed).with_state(app.clone());
     // Health and documents are open: they tell nothing about anybody's tasks.
     let open = health.router().merge(docs::router()?);

@@ -64,8 +64,9 @@ impl Health {
     /// The routes of `/livez` and `/readyz`.
     pub fn router(&self) -> Router {
         let health = self.clone();
-        let router =
-            Router::new().route(LIVEZ, get(|| async { "ok\n" })).route(READYZ, get(move || async move { health.ready() }));
+        let router = Router::new()
+            .route(LIVEZ, get(|| async { "ok\n" }))
+            .route(READYZ, get(move || async move { health.ready() }));
         [LIVEZ, READYZ].into_iter().fold(router, |router, path| router.route(path, layers::options(&[Method::GET])))
     }
 

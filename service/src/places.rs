@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn one_ipv6_network_is_one_client() {
-        let [a, b, other] = ["2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1"].map(|a| a.parse::<IpAddr>().unwrap());
+        let [a, b, other] =
+            ["2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1"].map(|a| a.parse::<IpAddr>().unwrap());
         assert_eq!(site(a), site(b));
         assert_ne!(site(a), site(other));
         let [v4, mapped] = ["192.0.2.1", "::ffff:192.0.2.1"].map(|a| a.parse::<IpAddr>().unwrap());

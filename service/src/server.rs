@@ -141,7 +141,8 @@ impl Door {
     fn new(router: Router, limits: ServerLimits, tls: Option<Tls>) -> Self {
         let each_max = limits.connections_per_address_max;
         let refusal = async move || {
-            let detail = format!("Your address has {each_max} connections already. Close some, and try again in a second.");
+            let detail =
+                format!("Your address has {each_max} connections already. Close some, and try again in a second.");
             Problem::new(Code::Overloaded, detail).retry_after_seconds(1)
         };
         Self {
@@ -151,7 +152,7 @@ impl Door {
             limits,
             tls,
             router,
-            refusal: layers::wrap(Router::new().route("/", any(refusal.clone())).route("/{*path}", any(refusal))),
+            refusal: layers::wrap(Router::new().route("/", any(refusal)).route("/{*path}", any(refusal))),
         }
     }
 
@@ -227,8 +228,8 @@ impl Visit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::net::TcpSocket;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpSocket;
 
     async fn served(limits: ServerLimits) -> (SocketAddr, Shutdown) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -259,7 +260,10 @@ mod tests {
         let (address, _) = served(ServerLimits { header_read_timeout, ..ServerLimits::default() }).await;
         assert_eq!(rest(open(address, "GET / HTTP/1.1\r\nHost: a\r\nX-Slow").await).await, "");
         assert_eq!(rest(open(address, "").await).await, "");
-        assert!(rest(open(address, REQUEST).await).await.ends_with("here\n"), "it is answered, and its connection ends");
+        assert!(
+            rest(open(address, REQUEST).await).await.ends_with("here\n"),
+            "it is answered, and its connection ends"
+        );
     }
 
     #[tokio::test]
@@ -285,7 +289,10 @@ mod tests {
         assert_eq!(&status, b"HTTP/1.1 200");
         // Once one is closed, there is room: as soon as the server knows.
         drop(held.pop());
-        while !rest(open(address, &REQUEST.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")).await).await.contains("here") {}
+        while !rest(open(address, &REQUEST.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")).await)
+            .await
+            .contains("here")
+        {}
 
         let (address, _) = served(ServerLimits { proxies: vec!["127.0.0.0/8".parse().unwrap()], ..limits }).await;
         for _ in 0..5 {

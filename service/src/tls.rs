@@ -69,8 +69,7 @@ impl TlsFiles {
         if chain.is_empty() {
             return Err(TlsError::NoCertificate(self.certificate.clone()));
         }
-        let key =
-            PrivateKeyDer::from_pem_slice(&contents.key).map_err(|_| TlsError::NoKey(self.key.clone()))?;
+        let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|_| TlsError::NoKey(self.key.clone()))?;
         let (certificate, key_path) = (self.certificate.clone(), self.key.clone());
         CertifiedKey::from_der(chain, key, &provider()).map_err(|source| match source {
             rustls::Error::InconsistentKeys(_) => TlsError::Mismatch { certificate, key: key_path },
@@ -177,7 +176,9 @@ impl Tls {
                     tracing::info!(certificate = %self.files.certificate.display(), "the certificate has changed, and is used from now on");
                 }
             }
-            Err(error) => tracing::warn!(%error, "the certificate has changed and cannot be used; the one before stays"),
+            Err(error) => {
+                tracing::warn!(%error, "the certificate has changed and cannot be used; the one before stays")
+            }
         }
     }
 }

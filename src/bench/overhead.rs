@@ -53,16 +53,18 @@ async fn side_by_side(turn: Duration, database: PgConnectOptions) -> Result<Repo
     let (whole_cpu, bare_cpu) = (whole_used.cpu_us(), bare_used.cpu_us());
     let rate = |used: &Used| used.answers.admitted_ms.len() as f64 / used.within.as_secs_f64();
     let (whole_rate, bare_rate) = (rate(&whole_used), rate(&bare_used));
-    Ok(Report::new(format!("GET /v1/tasks/{{id}} over {CONNECTIONS} connections, with the stack and without, in {TURNS} turns each"))
-        .rate("whole", whole_used.answers.admitted_ms.len() as f64, whole_used.within, "requests")
-        .rate("bare", bare_used.answers.admitted_ms.len() as f64, bare_used.within, "requests")
-        .times("whole took", whole_used.answers.admitted_ms, "a request")
-        .times("bare took", bare_used.answers.admitted_ms, "a request")
-        .amount("whole cpu", whole_cpu, "µs a request, user and system, of the gateway's threads")
-        .amount("bare cpu", bare_cpu, "µs a request")
-        .amount("stack cpu", whole_cpu - bare_cpu, "µs a request")
-        .amount("ratio cpu", whole_cpu / bare_cpu.max(1e-9), "times as much CPU with the stack")
-        .amount("ratio time", bare_rate / whole_rate.max(1e-9), "times as long with the stack"))
+    Ok(Report::new(format!(
+        "GET /v1/tasks/{{id}} over {CONNECTIONS} connections, with the stack and without, in {TURNS} turns each"
+    ))
+    .rate("whole", whole_used.answers.admitted_ms.len() as f64, whole_used.within, "requests")
+    .rate("bare", bare_used.answers.admitted_ms.len() as f64, bare_used.within, "requests")
+    .times("whole took", whole_used.answers.admitted_ms, "a request")
+    .times("bare took", bare_used.answers.admitted_ms, "a request")
+    .amount("whole cpu", whole_cpu, "µs a request, user and system, of the gateway's threads")
+    .amount("bare cpu", bare_cpu, "µs a request")
+    .amount("stack cpu", whole_cpu - bare_cpu, "µs a request")
+    .amount("ratio cpu", whole_cpu / bare_cpu.max(1e-9), "times as much CPU with the stack")
+    .amount("ratio time", bare_rate / whole_rate.max(1e-9), "times as long with the stack"))
 }
 
 /// Sets the database up, and makes an API key.

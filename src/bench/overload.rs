@@ -66,7 +66,8 @@ async fn offer(gateway: &Gateway, shares: &Shares, within: Duration) -> Result<R
 
 /// Names of the figures: the most, sustained, overload, admitted then, refused, memory before and after.
 type Names = [&'static str; 7];
-const GETS: Names = ["gets max", "gets normal", "gets overload", "gets admitted", "gets refused", "gets MiB then", "gets MiB after"];
+const GETS: Names =
+    ["gets max", "gets normal", "gets overload", "gets admitted", "gets refused", "gets MiB then", "gets MiB after"];
 const CREATES: Names =
     ["new max", "new normal", "new overload", "new admitted", "new refused", "new MiB then", "new MiB after"];
 
@@ -83,7 +84,8 @@ impl Found {
         let (address, load) = (gateway.address, &shares.load);
         let most = on_its_own(load.clone(), closed(address, request.clone(), CONNECTIONS_MAX_RATE, within)).await?;
         let most = most.admitted_ms.len() as f64 / within.as_secs_f64();
-        let offered = |per_second: f64| on_its_own(load.clone(), open(address, request.clone(), per_second, CONNECTIONS, within));
+        let offered =
+            |per_second: f64| on_its_own(load.clone(), open(address, request.clone(), per_second, CONNECTIONS, within));
         let normal = offered(most * SUSTAINED).await?;
         let before = gateway.resident_mib()?;
         let overload = offered(most * SUSTAINED * OVERLOAD).await?;
@@ -117,12 +119,14 @@ impl Gateway {
         let mut command = Command::new(program);
         command.args(["gateway", "--listen", "127.0.0.1:0", "--rate-limit-reads", "0", "--rate-limit-writes", "0"]);
         command.env_clear().env("DATABASE_URL", database_url).env("TASKMASTER_LOG_FORMAT", "json");
-        let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn();
+        let spawned =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn();
         let mut process = spawned.map_err(|error| format!("the gateway does not start: {error}"))?;
         let log = process.stderr.take().ok_or("the gateway has no log")?;
         let mut lines = BufReader::new(log).lines();
         let address = loop {
-            let line = lines.next_line().await.map_err(|error| error.to_string())?.ok_or("the gateway ended at once")?;
+            let line =
+                lines.next_line().await.map_err(|error| error.to_string())?.ok_or("the gateway ended at once")?;
             let line: Value = serde_json::from_str(&line).unwrap_or_default();
             if let Some(Ok(address)) = line["address"].as_str().map(str::parse) {
                 break address;

@@ -111,7 +111,12 @@ impl Answers {
 }
 
 /// As fast as answers come, over so many connections.
-pub(super) async fn closed(address: SocketAddr, request: Bytes, connections: usize, within: Duration) -> Result<Answers, String> {
+pub(super) async fn closed(
+    address: SocketAddr,
+    request: Bytes,
+    connections: usize,
+    within: Duration,
+) -> Result<Answers, String> {
     let end = Instant::now() + within;
     each(connections, move |_| {
         let request = request.clone();
@@ -219,6 +224,8 @@ mod tests {
         let key = Secret::new("k");
         assert_eq!(request("GET", "/a", None, b""), "GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let post = request("POST", "/a", Some(&key), b"{}");
-        assert!(post.ends_with(b"Authorization: Bearer k\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"));
+        assert!(
+            post.ends_with(b"Authorization: Bearer k\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+        );
     }
 }

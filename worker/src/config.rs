@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use taskmaster_openapi::limits;
-use taskmaster_service::{Secret, TrustArgs};
 use taskmaster_service::settings::{boolish, seconds, seconds_or_zero};
+use taskmaster_service::{Secret, TrustArgs};
 
 use crate::error::WorkerError;
 use crate::targets::{PortRule, TargetRule};

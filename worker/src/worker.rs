@@ -8,8 +8,8 @@ use axum::Router;
 use rand::Rng;
 use taskmaster_openapi::client::CoordinatorClient;
 use taskmaster_openapi::coordinator::Abilities;
-use taskmaster_service::server::{self, ServerLimits};
 use taskmaster_service::client::ClientError;
+use taskmaster_service::server::{self, ServerLimits};
 use taskmaster_service::{Health, Secret, Shutdown};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -197,7 +197,10 @@ fn executor(config: &Config) -> Result<Executor, WorkerError> {
         process::keep_from_commands();
     }
     let targets = TargetGuard::new(&config.allow_targets, &config.allow_target_ports);
-    Ok(Executor::Real { commands: CommandExecutor::new(config)?, http: HttpExecutor::new(targets).map_err(ClientError::from)? })
+    Ok(Executor::Real {
+        commands: CommandExecutor::new(config)?,
+        http: HttpExecutor::new(targets).map_err(ClientError::from)?,
+    })
 }
 
 fn profile(config: &Config, listening: SocketAddr) -> Profile {

@@ -197,11 +197,7 @@ impl Admission {
 }
 
 /// Admits a request, or sheds it. The place is free again once the answer's headers are there: streams do not occupy one.
-pub(crate) async fn admit(
-    State((app, traffic)): State<(App, Traffic)>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn admit(State((app, traffic)): State<(App, Traffic)>, mut request: Request, next: Next) -> Response {
     let lane = app.admissions.lane(traffic, &request);
     let Some(admission) = app.admissions.admit(lane).await else {
         let detail = "More requests arrive than can be worked on at the moment. Try again in a second.";

@@ -12,8 +12,7 @@ use crate::app::App;
 
 /// Methods that pages may use, and headers that they may send and read besides those that every page may.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
-const SENT: &str =
-    "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Prefer, Traceparent, X-Request-Id";
+const SENT: &str = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Prefer, Traceparent, X-Request-Id";
 const READ: &str = "Allow, Deprecation, ETag, Idempotency-Replayed, Link, Location, Preference-Applied, RateLimit, RateLimit-Policy, \
     Retry-After, Sunset, WWW-Authenticate, X-Request-Id";
 /// How long a browser may remember the answer, in seconds; more than Chromium does.
@@ -37,7 +36,8 @@ impl Origin {
             return Some(Self::Any);
         }
         let url = url::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
-        let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+        let is_bare =
+            url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
         (is_bare && url.password().is_none()).then(|| Self::One(url.origin().ascii_serialization()))
     }
 }
@@ -122,7 +122,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_origin() {
-        for text in ["", "null", "app.example.com", "https://", "https://a/path", "https://a?q", "https://u@a", "file:///a"] {
+        for text in
+            ["", "null", "app.example.com", "https://", "https://a/path", "https://a?q", "https://u@a", "file:///a"]
+        {
             assert_eq!(Origin::parse(text), None, "{text}");
         }
     }

@@ -85,7 +85,8 @@ pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) 
     let has_key = request.extensions().get::<Client>().is_some_and(|client| client.principal.is_key());
     if !app.settings.keys_required
         && !has_key
-        && let Err(detail) = check(request.headers(), request.uri(), &app.settings.allowed_hosts, &app.settings.cors_origins)
+        && let Err(detail) =
+            check(request.headers(), request.uri(), &app.settings.allowed_hosts, &app.settings.cors_origins)
     {
         return Problem::new(Code::ForbiddenOrigin, detail).into_response();
     }

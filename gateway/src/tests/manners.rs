@@ -39,7 +39,11 @@ async fn every_path_says_which_methods_it_has() {
         assert_eq!(allowed, expected, "{path}");
         for other in ["TRACE", "BREW", "PROPFIND"] {
             let refused = ask(&gateway, other, &path, &[]).await;
-            assert_eq!((refused.status.as_u16(), refused.code().as_str()), (405, "method_not_allowed"), "{other} {path}");
+            assert_eq!(
+                (refused.status.as_u16(), refused.code().as_str()),
+                (405, "method_not_allowed"),
+                "{other} {path}"
+            );
             let mut allowed: Vec<&str> = refused.header("allow").split(',').map(str::trim).collect();
             allowed.sort();
             assert_eq!(allowed, expected, "{other} {path}");
@@ -132,7 +136,8 @@ async fn pages_of_configured_origins_may_ask_first_and_read_what_comes_back() {
     assert_eq!(first.header("access-control-allow-credentials"), "", "a key is no cookie");
 
     let bearer = ("authorization", "Bearer key");
-    for (headers, code) in [(vec![("origin", PAGE)], "unauthorized"), (vec![("origin", PAGE), bearer], "invalid_path")] {
+    for (headers, code) in [(vec![("origin", PAGE)], "unauthorized"), (vec![("origin", PAGE), bearer], "invalid_path")]
+    {
         let answer = ask(&gateway, "GET", "/v1/tasks/x", &headers).await;
         assert_eq!((answer.code().as_str(), answer.header("access-control-allow-origin")), (code, PAGE));
         assert!(answer.header("access-control-expose-headers").contains("RateLimit"));
