@@ -152,7 +152,7 @@ impl Door {
             limits,
             tls,
             router,
-            refusal: layers::wrap(Router::new().route("/", any(refusal.clone())).route("/{*path}", any(refusal))),
+            refusal: layers::wrap(Router::new().route("/", any(refusal)).route("/{*path}", any(refusal))),
         }
     }
 
