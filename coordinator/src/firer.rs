@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use taskmaster_store::StoreError;
 use taskmaster_store::wakeup::{Channel, Listener};
+use tokio::sync::Notify;
 
 use crate::coordinator::Coordinator;
 
@@ -38,8 +39,12 @@ impl Firer {
     /// Fires until the stop is requested.
     pub async fn run(mut self) {
         let shutdown = self.coordinator.shutdown.clone();
-        let mut listener = self.coordinator.store.listen(&[Channel::Schedules]);
-        let listens = !self.coordinator.config.no_notifications;
+        let changed = Arc::new(Notify::new());
+        if !self.coordinator.config.no_notifications {
+            let listener = self.coordinator.store.listen(&[Channel::Schedules]);
+            let (stop, changed) = (shutdown.clone(), changed.clone());
+            self.coordinator.tasks.spawn(async move { stop.or_stop(listen(listener, &changed)).await });
+        }
         loop {
             let turn = self.turn().await;
             if self.coordinator.noted(turn).is_err() {
@@ -48,17 +53,11 @@ impl Firer {
                 self.next_rearm = self.next_rearm.max(self.next_fire);
             }
             let next = self.next_fire.min(self.next_tend).min(self.next_rearm);
-            let timer = tokio::time::sleep_until(next.into());
-            let woken = async {
-                tokio::select! {
-                    () = timer => false,
-                    () = changed(&mut listener), if listens => true,
-                }
-            };
+            let woken = tokio::time::timeout_at(next.into(), changed.notified());
             match shutdown.or_stop(woken).await {
                 None => return,
-                Some(true) => self.next_fire = Instant::now(),
-                Some(false) => {}
+                Some(Ok(())) => self.next_fire = Instant::now(),
+                Some(Err(_)) => {}
             }
         }
     }
@@ -91,10 +90,15 @@ impl Firer {
     }
 }
 
-/// Waits until a schedule was changed, or may have been.
-async fn changed(listener: &mut Listener) {
-    while let Err(error) = listener.recv().await {
-        tracing::debug!(%error, "not listening");
-        tokio::time::sleep(PAUSE).await;
+/// Tells of schedules that were changed, or may have been, over connections as they come and go.
+async fn listen(mut listener: Listener, changed: &Notify) {
+    loop {
+        match listener.recv().await {
+            Ok(_) => changed.notify_one(),
+            Err(error) => {
+                tracing::debug!(%error, "not listening");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
     }
 }
