@@ -49,6 +49,8 @@ pub(crate) struct Coordinator {
     pub room: Notify,
     /// Something may have to be rescued.
     pub sweep: Notify,
+    /// A schedule was changed.
+    pub schedules: Notify,
     shared: Mutex<Shared>,
 }
 
@@ -129,6 +131,7 @@ impl Coordinator {
             tasks: TaskTracker::new(),
             room: Notify::new(),
             sweep: Notify::new(),
+            schedules: Notify::new(),
             shared: Mutex::default(),
         })
     }

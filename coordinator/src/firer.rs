@@ -1,13 +1,12 @@
 //! Firing schedules. Every coordinator does it; which fires what is decided by row locks, and that each occurrence fires once by a
 //! primary key (see the store).
 //!
-//! A timer is set by what comes next, and a notification tells of changes; whatever either misses, the poll finds.
+//! A timer is set by what comes next, and a notification (which the poller hears) tells of changes; whatever either misses, the poll finds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use taskmaster_store::StoreError;
-use taskmaster_store::wakeup::{Channel, Listener};
 
 use crate::coordinator::Coordinator;
 
@@ -38,8 +37,6 @@ impl Firer {
     /// Fires until the stop is requested.
     pub async fn run(mut self) {
         let shutdown = self.coordinator.shutdown.clone();
-        let mut listener = self.coordinator.store.listen(&[Channel::Schedules]);
-        let listens = !self.coordinator.config.no_notifications;
         loop {
             let turn = self.turn().await;
             if self.coordinator.noted(turn).is_err() {
@@ -48,17 +45,11 @@ impl Firer {
                 self.next_rearm = self.next_rearm.max(self.next_fire);
             }
             let next = self.next_fire.min(self.next_tend).min(self.next_rearm);
-            let timer = tokio::time::sleep_until(next.into());
-            let woken = async {
-                tokio::select! {
-                    () = timer => false,
-                    () = changed(&mut listener), if listens => true,
-                }
-            };
+            let woken = tokio::time::timeout_at(next.into(), self.coordinator.schedules.notified());
             match shutdown.or_stop(woken).await {
                 None => return,
-                Some(true) => self.next_fire = Instant::now(),
-                Some(false) => {}
+                Some(Ok(())) => self.next_fire = Instant::now(),
+                Some(Err(_)) => {}
             }
         }
     }
@@ -88,13 +79,5 @@ impl Firer {
         let next_ms = self.coordinator.store.next_schedule_ms().await?;
         let wait = next_ms.map(|ms| Duration::try_from_secs_f64(ms / 1000.0).unwrap_or(SOONEST));
         Ok(Instant::now() + wait.unwrap_or(POLL_EVERY).clamp(SOONEST, POLL_EVERY))
-    }
-}
-
-/// Waits until a schedule was changed, or may have been.
-async fn changed(listener: &mut Listener) {
-    while let Err(error) = listener.recv().await {
-        tracing::debug!(%error, "not listening");
-        tokio::time::sleep(PAUSE).await;
     }
 }

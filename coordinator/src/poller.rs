@@ -94,9 +94,10 @@ impl Poller {
         let shutdown = self.coordinator.shutdown.clone();
         let (sender, mut notifications) = mpsc::channel(NOTIFICATIONS_MAX);
         if !self.coordinator.config.no_notifications {
-            let listener = self.coordinator.store.listen(&[Channel::Due]);
-            let stop = shutdown.clone();
-            self.coordinator.tasks.spawn(async move { stop.or_stop(listen(listener, sender)).await });
+            // One connection for both.
+            let listener = self.coordinator.store.listen(&[Channel::Due, Channel::Schedules]);
+            let (stop, coordinator) = (shutdown.clone(), self.coordinator.clone());
+            self.coordinator.tasks.spawn(async move { stop.or_stop(listen(&coordinator, listener, sender)).await });
         }
         while let Some(wake) = shutdown.or_stop(self.wait(&mut notifications)).await {
             if let Err(error) = self.handle(wake).await {
@@ -322,11 +323,18 @@ fn wait_for(due_in_ms: f64) -> Duration {
 }
 
 /// Passes notifications on, over connections as they come and go.
-async fn listen(mut listener: Listener, sender: mpsc::Sender<Wake>) {
+async fn listen(coordinator: &Coordinator, mut listener: Listener, sender: mpsc::Sender<Wake>) {
     loop {
         let wake = match listener.recv().await {
+            Ok(Wakeup::Notified(Channel::Schedules, _)) => {
+                coordinator.schedules.notify_one();
+                continue;
+            }
             Ok(Wakeup::Notified(_, bands)) => Wake::Notified(bands),
-            Ok(Wakeup::Connected) => Wake::Connected,
+            Ok(Wakeup::Connected) => {
+                coordinator.schedules.notify_one();
+                Wake::Connected
+            }
             Err(error) => {
                 tracing::debug!(%error, "not listening");
                 tokio::time::sleep(PAUSE).await;

@@ -42,7 +42,7 @@ pub(crate) async fn create(
     let max = app.settings.schedules_max;
     let made = app.store.create_schedule(Uuid::now_v7(), &keep, max.into(), once.as_ref()).await?;
     let (schedule, replayed) = match made {
-        Made::Created(schedule) => (schedule, false),
+        Made::Created(schedule) => (*schedule, false),
         Made::Known(known) => {
             let id = once::known(known)?;
             (app.store.schedule(id).await?.ok_or_else(not_found)?, true)

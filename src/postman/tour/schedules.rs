@@ -61,7 +61,7 @@ fn runs() -> Vec<Step> {
                 "pm.expect(body.schedule_id).to.equal(pm.collectionVariables.get(\"schedule_id\"))",
             )
             .saves("task_id", "body.id"),
-        Step::new("getTask", "Wait for its end").waits().answers(&[200]).task_is("COMPLETE"),
+        Step::new("getTask", "Wait until it has run").waits().answers(&[200]).task_is("COMPLETE"),
         of("backfillSchedule", "How many runs would a day's backfill make?")
             .answers(&[200])
             .check("it is only a look", "pm.expect(body.dry_run).to.equal(true)"),

@@ -21,7 +21,7 @@ use super::{Beat, Clockwork, ScheduleRow, ScheduleToKeep, clockwork_columns, sch
 /// What creating a schedule came to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Made {
-    Created(Schedule),
+    Created(Box<Schedule>),
     /// The key was taken before.
     Known(Known),
     Refused(Refusal),
@@ -30,7 +30,7 @@ pub enum Made {
 /// What a change came to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Changed {
-    Done(Schedule),
+    Done(Box<Schedule>),
     Refused(Refusal),
 }
 
@@ -101,7 +101,7 @@ impl Store {
         sqlx::query(NOTIFY).execute(&mut *transaction).await?;
         let made = self.schedule_on(&mut transaction, id).await?;
         transaction.commit().await?;
-        Ok(made.map_or(Made::Refused(Refusal::NotFound), |row| Made::Created(row.shown(&self.lanes))))
+        Ok(made.map_or(Made::Refused(Refusal::NotFound), |row| Made::Created(Box::new(row.shown(&self.lanes)))))
     }
 
     /// One schedule.
@@ -248,7 +248,7 @@ impl Store {
         let row = self.schedule_on(&mut transaction, id).await?;
         transaction.commit().await?;
         self.events_waiting.notify_one();
-        Ok(row.map_or(Changed::Refused(Refusal::NotFound), |row| Changed::Done(row.shown(&self.lanes))))
+        Ok(row.map_or(Changed::Refused(Refusal::NotFound), |row| Changed::Done(Box::new(row.shown(&self.lanes)))))
     }
 
     async fn schedule_on(&self, connection: &mut PgConnection, id: Uuid) -> Result<Option<ScheduleRow>, StoreError> {
