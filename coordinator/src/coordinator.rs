@@ -9,6 +9,7 @@ use taskmaster_openapi::report::TaskClaim;
 use taskmaster_service::{Health, Shutdown};
 use taskmaster_store::claim::ClaimedTask;
 use taskmaster_store::fleet::{COORDINATOR_LEASE_SECONDS, Coordinator as Peer};
+use taskmaster_store::webhooks::push::Attempted;
 use taskmaster_store::{Store, StoreError};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 use crate::Config;
 use crate::fleet::Fleet;
+use crate::flows::Flows;
 use crate::recorder::Recorder;
 use crate::token::Tokens;
 
@@ -49,6 +51,8 @@ pub(crate) struct Coordinator {
     pub room: Notify,
     /// Something may have to be rescued.
     pub sweep: Notify,
+    /// Deliveries have ended.
+    pub delivered: Notify,
     shared: Mutex<Shared>,
 }
 
@@ -56,6 +60,9 @@ pub(crate) struct Coordinator {
 #[derive(Default)]
 pub(crate) struct Shared {
     pub fleet: Fleet,
+    pub flows: Flows,
+    /// What became of deliveries, to be noted.
+    pub attempted: Vec<Attempted>,
     /// Where each worker's tasks are put on their way; dropping one ends its dispatcher and its tether.
     pub lines: HashMap<String, Line>,
     /// What of each of our claims is still out.
@@ -129,6 +136,7 @@ impl Coordinator {
             tasks: TaskTracker::new(),
             room: Notify::new(),
             sweep: Notify::new(),
+            delivered: Notify::new(),
             shared: Mutex::default(),
         })
     }

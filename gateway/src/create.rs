@@ -159,6 +159,8 @@ mod tests {
             cancel_requested_at: None,
             result: None,
             error: None,
+            callback: None,
+            failure_callback: None,
         }
     }
 

@@ -18,6 +18,7 @@ mod app;
 
 mod batch;
 mod bulk;
+mod deliveries;
 mod docs;
 mod events;
 mod forward;
@@ -25,6 +26,7 @@ mod keys;
 mod list;
 mod stats;
 mod tasks;
+mod webhooks;
 mod workers;
 
 mod create;

@@ -76,25 +76,34 @@ pub(crate) async fn create(
     payload_hash: Vec<u8>,
     tasks: &[TaskToCreate],
 ) -> Result<Created, Problem> {
-    let principal = match client.principal {
-        Principal::Key(id) => format!("api_key {id}"),
-        Principal::ConfiguredKey(place) => format!("key {}", app.settings.key_digest(place)),
-        Principal::Address(_) => "anonymous".into(),
-    };
-    let key = OnceKey { principal, key, payload_hash, kept: app.settings.idempotency };
-    match app.store.create_once(tasks, &key).await? {
+    match app.store.create_once(tasks, &of(app, client, key, payload_hash)).await? {
         Once::Created(tasks) => Ok(Created::Now(tasks)),
         Once::Replayed(ids) => Ok(Created::Before(ids)),
-        Once::Mismatch => Err(Problem::new(
-            Code::IdempotencyMismatch,
-            "Another request was made under this Idempotency-Key. Take a new key for a new request.",
-        )),
+        Once::Mismatch => Err(mismatch()),
         Once::InFlight => Err(Problem::new(
             Code::IdempotencyInFlight,
             "A request with this Idempotency-Key is being worked on. Ask again in a second.",
         )
         .retry_after_seconds(1)),
     }
+}
+
+/// Whose key it is, and for what.
+pub(crate) fn of(app: &App, client: &Client, key: String, payload_hash: Vec<u8>) -> OnceKey {
+    let principal = match client.principal {
+        Principal::Key(id) => format!("api_key {id}"),
+        Principal::ConfiguredKey(place) => format!("key {}", app.settings.key_digest(place)),
+        Principal::Address(_) => "anonymous".into(),
+    };
+    OnceKey { principal, key, payload_hash, kept: app.settings.idempotency }
+}
+
+/// Something else was asked under the key.
+pub(crate) fn mismatch() -> Problem {
+    Problem::new(
+        Code::IdempotencyMismatch,
+        "Another request was made under this Idempotency-Key. Take a new key for a new request.",
+    )
 }
 
 /// Says that the answer is one that was given before.

@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, any, delete, get, post};
+use axum::routing::{MethodRouter, any, delete, get, patch, post};
 use http::Method;
 use taskmaster_openapi::gateway::paths;
 use taskmaster_openapi::key::Scope;
@@ -11,7 +11,7 @@ use taskmaster_openapi::{Code, Problem, coordinator};
 
 use crate::app::App;
 use crate::edge::scope;
-use crate::{batch, bulk, events, forward, keys, list, stats, tasks, workers};
+use crate::{batch, bulk, deliveries, events, forward, keys, list, stats, tasks, webhooks, workers};
 
 /// Who may call an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,7 @@ pub(crate) struct Operation {
 const READ: Access = Access::Key(Scope::TasksRead);
 const WRITE: Access = Access::Key(Scope::TasksWrite);
 const WORKERS: Access = Access::Key(Scope::Workers);
+const WEBHOOKS: Access = Access::Key(Scope::WebhooksWrite);
 const ADMIN: Access = Access::Key(Scope::Admin);
 
 /// The public API: what `openapi/v1/gateway.json` documents, health apart. Tasks that run commands want `commands:run` besides: see
@@ -59,6 +60,17 @@ pub(crate) fn public() -> Vec<Operation> {
         op(Method::GET, paths::KEY, ADMIN, get(keys::get)),
         op(Method::DELETE, paths::KEY, ADMIN, delete(keys::revoke)),
         op(Method::POST, paths::KEY_ROTATE, ADMIN, post(keys::rotate)),
+        op(Method::POST, paths::WEBHOOKS, WEBHOOKS, post(webhooks::create)),
+        op(Method::GET, paths::WEBHOOKS, READ, get(webhooks::list)),
+        op(Method::GET, paths::WEBHOOK, READ, get(webhooks::get)),
+        op(Method::PATCH, paths::WEBHOOK, WEBHOOKS, patch(webhooks::change)),
+        op(Method::DELETE, paths::WEBHOOK, WEBHOOKS, delete(webhooks::delete)),
+        op(Method::POST, paths::WEBHOOK_ROTATE, WEBHOOKS, post(webhooks::rotate)),
+        op(Method::POST, paths::WEBHOOK_TEST, WEBHOOKS, post(deliveries::test)),
+        op(Method::POST, paths::WEBHOOK_REPLAY, WEBHOOKS, post(deliveries::replay)),
+        op(Method::GET, paths::DELIVERIES, READ, get(deliveries::list)),
+        op(Method::GET, paths::DELIVERY, READ, get(deliveries::get)),
+        op(Method::POST, paths::DELIVERY_REPLAY, WEBHOOKS, post(deliveries::replay_one)),
     ]
 }
 

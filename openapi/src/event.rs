@@ -35,10 +35,13 @@ pub enum EventType {
     /// A worker left, or was given up.
     #[serde(rename = "worker.lost")]
     WorkerLost,
+    /// A webhook was disabled, because its subscriber is gone, has failed for long, or is too slow.
+    #[serde(rename = "webhook.disabled")]
+    WebhookDisabled,
 }
 
 impl EventType {
-    pub const ALL: [EventType; 9] = [
+    pub const ALL: [EventType; 10] = [
         EventType::TaskScheduled,
         EventType::TaskPicked,
         EventType::TaskStarted,
@@ -48,6 +51,7 @@ impl EventType {
         EventType::TaskCancelled,
         EventType::WorkerJoined,
         EventType::WorkerLost,
+        EventType::WebhookDisabled,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -61,6 +65,7 @@ impl EventType {
             EventType::TaskCancelled => "task.cancelled",
             EventType::WorkerJoined => "worker.joined",
             EventType::WorkerLost => "worker.lost",
+            EventType::WebhookDisabled => "webhook.disabled",
         }
     }
 
@@ -100,4 +105,6 @@ pub struct Event {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128)]
     pub worker_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_id: Option<Uuid>,
 }

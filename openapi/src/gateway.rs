@@ -12,6 +12,7 @@ use crate::health;
 use crate::key::{IssuedKey, Key, KeyList, NewKey, RotateKeyRequest};
 use crate::problem::Problem;
 use crate::task::{Attempt, NewTask, Task, TaskStatus};
+use crate::webhook::operations as webhooks;
 
 /// The paths, each written once.
 pub mod paths {
@@ -31,6 +32,14 @@ pub mod paths {
     pub const KEYS: &str = "/v1/keys";
     pub const KEY: &str = "/v1/keys/{id}";
     pub const KEY_ROTATE: &str = "/v1/keys/{id}/rotate";
+    pub const WEBHOOKS: &str = "/v1/webhooks";
+    pub const WEBHOOK: &str = "/v1/webhooks/{id}";
+    pub const WEBHOOK_ROTATE: &str = "/v1/webhooks/{id}/rotate";
+    pub const WEBHOOK_TEST: &str = "/v1/webhooks/{id}/test";
+    pub const WEBHOOK_REPLAY: &str = "/v1/webhooks/{id}/replay";
+    pub const DELIVERIES: &str = "/v1/webhooks/{id}/deliveries";
+    pub const DELIVERY: &str = "/v1/webhooks/{id}/deliveries/{delivery_id}";
+    pub const DELIVERY_REPLAY: &str = "/v1/webhooks/{id}/deliveries/{delivery_id}/replay";
     pub const DOCS: &str = "/docs";
     pub const DOCUMENT: &str = "/openapi/v1/gateway.json";
 }
@@ -65,7 +74,7 @@ pub struct TaskFilter {
     /// Tasks in this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<TaskStatus>,
-    /// Tasks of this queue.
+    /// Tasks of this queue. Those of the system's own queues, `$webhooks` and `$callbacks`, are listed only when it is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(max_length = 64)]
     pub queue: Option<String>,
@@ -614,6 +623,8 @@ pub fn revoke_key() {}
     paths(
         create_task, create_task_batch, list_tasks, get_task, list_task_attempts, cancel_task, retry_task, cancel_tasks, retry_tasks,
         stream_events, get_stats, list_workers, drain_worker, scale_workers, create_key, list_keys, get_key, rotate_key, revoke_key,
+        webhooks::create_webhook, webhooks::list_webhooks, webhooks::get_webhook, webhooks::change_webhook, webhooks::delete_webhook, webhooks::rotate_webhook, webhooks::test_webhook, webhooks::replay_deliveries,
+        webhooks::list_deliveries, webhooks::get_delivery, webhooks::replay_delivery,
         health::livez, health::readyz
     ),
     components(schemas(Event, EventType, TaskStatus)),

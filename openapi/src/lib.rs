@@ -17,6 +17,7 @@ pub mod object;
 pub mod problem;
 pub mod report;
 pub mod task;
+pub mod webhook;
 
 pub mod coordinator;
 pub mod gateway;

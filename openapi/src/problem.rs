@@ -39,6 +39,10 @@ pub enum Code {
     WorkerNotFound,
     /// No API key has this id.
     KeyNotFound,
+    /// No webhook has this id.
+    WebhookNotFound,
+    /// The webhook has no delivery with this id.
+    DeliveryNotFound,
     /// The path exists, but not with this method; `Allow` lists those that do.
     MethodNotAllowed,
     /// The client took too long to send its request.
@@ -47,6 +51,10 @@ pub enum Code {
     TaskStateConflict,
     /// The API key was revoked, or has expired.
     KeyNotActive,
+    /// The webhook is disabled.
+    WebhookDisabled,
+    /// What `If-Match` names is not what there is: somebody else has changed it.
+    PreconditionFailed,
     /// The same `Idempotency-Key` is being worked on at this moment.
     IdempotencyInFlight,
     /// The same `Idempotency-Key` was used with another payload.
@@ -57,6 +65,8 @@ pub enum Code {
     UnsupportedMediaType,
     /// There are as many queues as an installation may have.
     TooManyQueues,
+    /// There are as many webhooks as an installation may have.
+    TooManyWebhooks,
     /// The rate limit is used up.
     RateLimited,
     /// An error of ours. The request id finds it in the logs.
@@ -92,15 +102,20 @@ impl Code {
         Code::TaskNotFound,
         Code::WorkerNotFound,
         Code::KeyNotFound,
+        Code::WebhookNotFound,
+        Code::DeliveryNotFound,
         Code::MethodNotAllowed,
         Code::RequestTimeout,
         Code::TaskStateConflict,
         Code::KeyNotActive,
+        Code::WebhookDisabled,
+        Code::PreconditionFailed,
         Code::IdempotencyInFlight,
         Code::IdempotencyMismatch,
         Code::BodyTooLarge,
         Code::UnsupportedMediaType,
         Code::TooManyQueues,
+        Code::TooManyWebhooks,
         Code::RateLimited,
         Code::Internal,
         Code::ScalingUnsupported,
@@ -121,15 +136,25 @@ impl Code {
             | Code::InvalidPageToken => StatusCode::BAD_REQUEST,
             Code::Unauthorized => StatusCode::UNAUTHORIZED,
             Code::InsufficientScope | Code::ForbiddenOrigin => StatusCode::FORBIDDEN,
-            Code::NotFound | Code::TaskNotFound | Code::WorkerNotFound | Code::KeyNotFound => StatusCode::NOT_FOUND,
+            Code::NotFound
+            | Code::TaskNotFound
+            | Code::WorkerNotFound
+            | Code::KeyNotFound
+            | Code::WebhookNotFound
+            | Code::DeliveryNotFound => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Code::TaskStateConflict | Code::KeyNotActive | Code::IdempotencyInFlight => StatusCode::CONFLICT,
+            Code::TaskStateConflict | Code::KeyNotActive | Code::WebhookDisabled | Code::IdempotencyInFlight => {
+                StatusCode::CONFLICT
+            }
+            Code::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Code::InvalidBody | Code::ValidationFailed | Code::IdempotencyMismatch | Code::TooManyQueues => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            Code::InvalidBody
+            | Code::ValidationFailed
+            | Code::IdempotencyMismatch
+            | Code::TooManyQueues
+            | Code::TooManyWebhooks => StatusCode::UNPROCESSABLE_ENTITY,
             Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Code::ScalingUnsupported => StatusCode::NOT_IMPLEMENTED,
@@ -157,15 +182,20 @@ impl Code {
             Code::TaskNotFound => "There is no such task",
             Code::WorkerNotFound => "There is no such worker",
             Code::KeyNotFound => "There is no such API key",
+            Code::WebhookNotFound => "There is no such webhook",
+            Code::DeliveryNotFound => "There is no such delivery",
             Code::MethodNotAllowed => "This path does not have this method",
             Code::RequestTimeout => "The request took too long to arrive",
             Code::TaskStateConflict => "The task's state does not allow this",
             Code::KeyNotActive => "The API key no longer works",
+            Code::WebhookDisabled => "The webhook is disabled",
+            Code::PreconditionFailed => "It was changed meanwhile",
             Code::IdempotencyInFlight => "A request with this Idempotency-Key is in progress",
             Code::IdempotencyMismatch => "This Idempotency-Key was used with another payload",
             Code::BodyTooLarge => "The body is too large",
             Code::UnsupportedMediaType => "The body must be application/json",
             Code::TooManyQueues => "There are too many queues",
+            Code::TooManyWebhooks => "There are too many webhooks",
             Code::RateLimited => "The rate limit is used up",
             Code::Internal => "Something went wrong on our side",
             Code::ScalingUnsupported => "Workers are not scaled by this call here",

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`rules`] (what may happen to a task, without a database), [`database`] (connections, migrations),
 //! [`create`], [`read`], [`replica`] (the same from a standby), [`change`] (what users do), [`claim`], [`outcome`], [`rescue`] (what coordinators do), [`fleet`]
-//! (workers and coordinators), [`keys`] (API keys), [`quotas`] (what gateways have admitted), [`events`] (the log), [`stats`], [`wakeup`] (notifications), [`upkeep`] (partitions, retention).
+//! (workers and coordinators), [`keys`] (API keys), [`quotas`] (what gateways have admitted), [`events`] (the log), [`webhooks`] (what is sent of it), [`stats`], [`wakeup`] (notifications), [`upkeep`] (partitions, retention).
 
 pub mod rules;
 
@@ -23,6 +23,7 @@ pub mod keys;
 pub mod quotas;
 
 pub mod events;
+pub mod webhooks;
 pub mod stats;
 pub mod upkeep;
 pub mod wakeup;
@@ -33,7 +34,7 @@ mod row;
 mod silence;
 
 pub use change::{Bulk, Cancel, Retry};
-pub use create::{Due, Once, OnceKey, TaskToCreate};
+pub use create::{Callbacks, Due, Once, OnceKey, TaskToCreate};
 pub use database::{DatabaseArgs, Store};
 pub use error::StoreError;
 pub use events::EventPage;

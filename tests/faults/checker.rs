@@ -340,7 +340,7 @@ impl Followed {
             EventType::TaskCompleted => (before == Some(Started), Complete),
             EventType::TaskFailed => (held, Failed),
             EventType::TaskCancelled => (held || before == Some(Queued), Cancelled),
-            EventType::WorkerJoined | EventType::WorkerLost => return true,
+            EventType::WorkerJoined | EventType::WorkerLost | EventType::WebhookDisabled => return true,
         };
         self.picks += usize::from(event == EventType::TaskPicked);
         self.state = Some(next);
@@ -427,6 +427,7 @@ mod tests {
             queue: None,
             attempt: None,
             worker_id: None,
+            webhook_id: None,
         };
         let events: Vec<Event> = events.concat().into_iter().enumerate().map(event).collect();
         History {

@@ -196,6 +196,7 @@ async fn events(connection: &mut PgConnection) -> (Vec<LogRow>, Vec<Event>) {
             queue: None,
             attempt: attempts.get(i).copied().map(i64::from),
             worker_id: workers.get(i).cloned().flatten(),
+            webhook_id: None,
         })
     };
     (log_rows, rows.into_iter().flat_map(unpack).collect())

@@ -2,7 +2,7 @@
 //!
 //! In reading order: `history` (what happened, from three sides), `checker` (what must hold of it), `target` and `load` (what
 //! tasks do, and who creates them), `proxy` and `world` (processes, and the ways between them), `focused` (one fault at a time),
-//! `mixed` (all of them at once, under load), `sabotage` (the product spoilt on purpose: the checker sees it). What needs root is
+//! `mixed` (all of them at once, under load), `sabotage` (the product spoilt on purpose: the checker sees it), `webhooks` (every event reaches its subscriber). What needs root is
 //! ignored unless asked for: `network` and `namespaces` (packets lost between hosts), `clock` (wall clocks that jump), `disk` (no
 //! room under the database), `patroni` and `failover` (a database of several servers); `hits` counts what they hit.
 //!
@@ -29,4 +29,5 @@ mod sabotage;
 #[path = "../system/support/mod.rs"]
 mod support;
 mod target;
+mod webhooks;
 mod world;

@@ -19,3 +19,4 @@ mod quotas;
 mod restarts;
 mod support;
 mod up;
+mod webhooks;

@@ -62,6 +62,7 @@ fn events() -> Vec<Event> {
         queue: Some(["default", "images"][i % 2].into()),
         attempt: Some(1),
         worker_id: Some("01890a5d-3c1f-7d60-8f5e-2f1b6a9c0d4e".into()),
+        webhook_id: None,
     };
     (0..ITEMS).map(event).collect()
 }

@@ -105,6 +105,7 @@ mod tests {
             queue: Some(queue.into()),
             attempt: Some(1),
             worker_id: worker_id.map(str::to_owned),
+            webhook_id: None,
         }
     }
 

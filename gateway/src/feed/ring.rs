@@ -251,6 +251,7 @@ mod tests {
             queue: Some(queue.into()),
             attempt: Some(1),
             worker_id: worker.map(str::to_owned),
+            webhook_id: None,
         }
     }
 
