@@ -38,7 +38,7 @@ struct CreateArgs {
     #[arg(long, value_name = "NAME", value_parser = name)]
     name: String,
     /// What it allows, separated by commas: tasks:read, tasks:write, commands:run (besides tasks:write: tasks that run commands),
-    /// workers, admin (everything)
+    /// workers, webhooks:write, admin (everything)
     #[arg(long, value_name = "SCOPES", value_delimiter = ',', required = true)]
     scopes: Vec<Scope>,
     /// Expires after so many seconds; never when left out

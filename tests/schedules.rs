@@ -73,8 +73,9 @@ impl Fixture {
     /// Ends the tasks that are due, each in this way.
     async fn end_all(&self, status: ReportStatus) {
         let lanes = self.store.lanes().await.unwrap();
-        let bands: Vec<BandFrom> =
-            Band::of(lanes.iter().map(|lane| lane.id)).map(|band| BandFrom { band, low_water: None }).collect();
+        let bands: Vec<BandFrom> = Band::of(lanes.iter().map(|lane| lane.id))
+            .map(|band| BandFrom { band, low_water: None, max: usize::MAX })
+            .collect();
         let seats = vec!["w".to_owned(); 100];
         let claimed = self.store.claim(Uuid::now_v7(), &bands, &seats, 0.0).await.unwrap().tasks;
         assert!(!claimed.is_empty(), "nothing is due");
@@ -134,6 +135,7 @@ fn every(seconds: i32) -> ScheduleToKeep {
             retry: None,
             timeout_seconds: 60,
             tags: vec!["tick".into()],
+            callbacks: None,
         },
     }
 }

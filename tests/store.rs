@@ -6,11 +6,16 @@ use std::time::Duration;
 
 use sqlx::{ConnectOptions, PgPool};
 use taskmaster::postgres::{Options, PrivatePostgres};
+use taskmaster_openapi::event::EventType;
 use taskmaster_openapi::gateway::TaskFilter;
 use taskmaster_openapi::report::{ReportCode, ReportStatus, StatusReport, TaskClaim};
-use taskmaster_openapi::task::{TaskStatus, Work};
+use taskmaster_openapi::task::{HttpWork, TaskStatus, Work};
+use taskmaster_openapi::webhook::{DisabledReason, Webhook};
 use taskmaster_store::claim::{Band, BandFrom, ClaimedTask};
 use taskmaster_store::outcome::WorkerReport;
+use taskmaster_store::webhooks::filter::Filter;
+use taskmaster_store::webhooks::push::{Attempted, Unsent};
+use taskmaster_store::webhooks::{Change, Made, WebhookSecret, WebhookSettings};
 use taskmaster_store::{DatabaseArgs, Due, Once, OnceKey, Retry, Store, TaskToCreate};
 use uuid::Uuid;
 
@@ -86,6 +91,7 @@ fn task(priority: i16) -> TaskToCreate {
         retry: None,
         timeout_seconds: 300,
         tags: vec!["t".into()],
+        callbacks: None,
     }
 }
 
@@ -114,7 +120,7 @@ async fn a_claim_looks_only_at_its_bands_and_takes_no_more_than_there_are_seats(
         fixture.create(priority).await;
     }
     let lane = fixture.store.lanes().await.unwrap()[0].id;
-    let band = BandFrom { band: Band { lane, priority: 0 }, low_water: None };
+    let band = BandFrom { band: Band { lane, priority: 0 }, low_water: None, max: usize::MAX };
     let seats = vec!["a".to_owned(), "b".to_owned()];
     let claimed = fixture.store.claim(Uuid::now_v7(), &[band], &seats, 0.0).await.unwrap().tasks;
     assert_eq!(claimed.len(), 2);
@@ -127,7 +133,7 @@ async fn a_claim_looks_only_at_its_bands_and_takes_no_more_than_there_are_seats(
 /// Every band, from the bottom.
 async fn bands(store: &Store) -> Vec<BandFrom> {
     let lanes = store.lanes().await.unwrap();
-    Band::of(lanes.iter().map(|lane| lane.id)).map(|band| BandFrom { band, low_water: None }).collect()
+    Band::of(lanes.iter().map(|lane| lane.id)).map(|band| BandFrom { band, low_water: None, max: usize::MAX }).collect()
 }
 
 #[tokio::test]
@@ -392,4 +398,121 @@ async fn a_transaction_whose_beginning_is_given_up_takes_nothing_of_others_with_
     assert!(fixture.store.get(created.id).await.unwrap().is_some(), "it was answered before it was committed");
     store.close().await;
     fixture.stop().await;
+}
+
+/// A webhook that wants to hear of every task that is cancelled.
+async fn webhook(store: &Store) -> Webhook {
+    let filter = Filter { events: vec![EventType::TaskCancelled], queues: Vec::new(), tags: Vec::new(), only: None };
+    let settings = WebhookSettings {
+        url: "http://127.0.0.1:9/".into(),
+        description: None,
+        filter,
+        headers: Default::default(),
+        max_attempts: 3,
+        retry: None,
+        timeout_seconds: 20,
+        enabled: true,
+    };
+    match store.create_webhook(Uuid::now_v7(), &settings, &WebhookSecret::random(), None).await.unwrap() {
+        Made::Made(webhook) => webhook,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn cancelled(store: &Store, count: usize) -> Vec<Uuid> {
+    let tasks: Vec<TaskToCreate> = (0..count).map(|_| task(0)).collect();
+    store.create_ids(&tasks).await.unwrap();
+    for task in &tasks {
+        store.cancel(task.id).await.unwrap();
+    }
+    while store.advance_events().await.unwrap() {}
+    tasks.into_iter().map(|task| task.id).collect()
+}
+
+#[tokio::test]
+async fn however_many_drive_each_event_is_made_one_delivery_and_a_log_that_was_dropped_is_told_of() {
+    let f = Fixture::new().await;
+    assert!(!f.store.drive_webhooks().await.unwrap().subscribed);
+    cancelled(&f.store, 3).await;
+    let hook = webhook(&f.store).await;
+    let ids = cancelled(&f.store, 300).await;
+    let drive = async |store: &Store| {
+        while store.drive_webhooks().await.unwrap().more {}
+        store.drive_webhooks().await.unwrap();
+    };
+    let stores: Vec<Store> = (0..3).map(|_| Store::new(f.server.connect_options(), &DatabaseArgs::default())).collect();
+    tokio::join!(drive(&stores[0]), drive(&stores[1]), drive(&stores[2]));
+    drive(&f.store).await;
+    let number = async |sql: &'static str| sqlx::query_scalar::<_, i64>(sql).fetch_one(&f.sql).await.unwrap();
+    let of = "select count(distinct task_id) from webhook_deliveries";
+    assert_eq!(
+        (number(of).await, number("select count(*) from webhook_deliveries").await),
+        (300, 300),
+        "of {}",
+        ids.len()
+    );
+    assert_eq!(number("select count(*) from tasks where lane < 0").await, 300);
+    assert_eq!(
+        number("select count(*) from events where task_ids && (select array_agg(id) from webhook_deliveries)").await,
+        0
+    );
+    assert_eq!(f.store.stats().await.unwrap().tasks.queued, 0);
+
+    // What is not looked at yet is not dropped with the rest; what is dropped all the same is told of.
+    cancelled(&f.store, 1).await;
+    f.store.trim_events(0.0).await.unwrap();
+    assert!(number("select count(*) from events").await > 0);
+    sqlx::query("delete from events").execute(&f.sql).await.unwrap();
+    drive(&f.store).await;
+    assert!(f.store.webhook(hook.id).await.unwrap().unwrap().figures.missed_events_at.is_some());
+    let after = cancelled(&f.store, 1).await;
+    drive(&f.store).await;
+    assert_eq!(number("select count(*) from webhook_deliveries").await, 301, "it goes on: {after:?}");
+    for store in stores {
+        store.close().await;
+    }
+    f.stop().await;
+}
+
+#[tokio::test]
+async fn a_delivery_is_signed_for_where_the_webhook_leads_now_and_failures_of_days_disable_it() {
+    let f = Fixture::new().await;
+    let hook = webhook(&f.store).await;
+    cancelled(&f.store, 1).await;
+    f.store.drive_webhooks().await.unwrap();
+    let [claimed] = f.claim("w", 5).await.try_into().unwrap();
+    let Work::Http(work) = claimed.work.clone() else { panic!("an HTTP request") };
+    let seal = async || {
+        let mut sealed = f.store.seal(vec![(claimed.task_id, work.clone())]).await.unwrap();
+        sealed.remove(&claimed.task_id).unwrap()
+    };
+    let sealed: HttpWork = seal().await.unwrap();
+    assert_eq!(sealed.headers["webhook-id"], format!("msg_{}_{}", hook.id.simple(), 2));
+    assert!(sealed.headers["webhook-signature"].starts_with("v1,"));
+    f.store.change_webhook(hook.id, Some(1), |settings| settings.url = "http://127.0.0.1:10/".into()).await.unwrap();
+    assert_eq!(seal().await.unwrap().url, "http://127.0.0.1:10/");
+    assert_eq!(f.store.change_webhook(hook.id, Some(1), |_| {}).await.unwrap(), Change::Conflict);
+
+    let failed = [Attempted { id: claimed.task_id, delivered: false, gone: false }];
+    assert_eq!(f.store.note_deliveries(&failed).await.unwrap(), []);
+    let age = "update webhooks set failing_since = now() - interval '6 days'";
+    sqlx::query(age).execute(&f.sql).await.unwrap();
+    let well = [Attempted { delivered: true, ..failed[0] }];
+    assert_eq!(f.store.note_deliveries(&well).await.unwrap(), []);
+    assert_eq!(f.store.note_deliveries(&failed).await.unwrap(), [], "it has only begun to fail again");
+    sqlx::query(age).execute(&f.sql).await.unwrap();
+    assert_eq!(f.store.note_deliveries(&failed).await.unwrap(), [(hook.id, DisabledReason::Failing)]);
+    assert_eq!(f.store.note_deliveries(&failed).await.unwrap(), [], "once");
+    assert_eq!(seal().await, Err(Unsent::Disabled));
+    f.store.advance_events().await.unwrap();
+    let last = f.store.events_after(0, 100).await.unwrap().events.pop().unwrap();
+    assert_eq!((last.event_type, last.webhook_id), (EventType::WebhookDisabled, Some(hook.id)));
+    assert!(f.store.delete_webhook(hook.id).await.unwrap());
+    assert_eq!(seal().await, Err(Unsent::Deleted));
+    // Its lane is handed on.
+    webhook(&f.store).await;
+    let lanes: i64 =
+        sqlx::query_scalar("select count(*) from lanes where queue = '$webhooks'").fetch_one(&f.sql).await.unwrap();
+    assert_eq!(lanes, 1);
+    f.stop().await;
 }

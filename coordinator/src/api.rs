@@ -28,7 +28,7 @@ use crate::heartbeat::{self, Beats, is_worker_id};
 use crate::poller::Poller;
 use crate::recorder::Recorder;
 use crate::sweeper::Sweeper;
-use crate::{Config, cancel};
+use crate::{Config, cancel, webhooks};
 
 /// A message between coordinator and worker, with what it carries.
 type Internal<T> = Json<T, { limits::INTERNAL_BODY_BYTES_MAX }>;
@@ -97,6 +97,7 @@ pub async fn run(
     coordinator.tasks.spawn(Sweeper::new(coordinator.clone()).run());
     coordinator.tasks.spawn(cancel::run(coordinator.clone()));
     coordinator.tasks.spawn(Firer::new(coordinator.clone()).run());
+    coordinator.tasks.spawn(webhooks::run(coordinator.clone()));
 
     let api = Api { coordinator: coordinator.clone(), beats };
     let limits = ServerLimits { drain_timeout, ..ServerLimits::default() };

@@ -9,6 +9,7 @@ use taskmaster_openapi::report::TaskClaim;
 use taskmaster_service::{Health, Shutdown};
 use taskmaster_store::claim::ClaimedTask;
 use taskmaster_store::fleet::{COORDINATOR_LEASE_SECONDS, Coordinator as Peer};
+use taskmaster_store::webhooks::push::Attempted;
 use taskmaster_store::{Store, StoreError};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 use crate::Config;
 use crate::fleet::Fleet;
+use crate::flows::Flows;
 use crate::recorder::Recorder;
 use crate::token::Tokens;
 
@@ -51,6 +53,8 @@ pub(crate) struct Coordinator {
     pub sweep: Notify,
     /// A schedule was changed.
     pub schedules: Notify,
+    /// Deliveries have ended.
+    pub delivered: Notify,
     shared: Mutex<Shared>,
 }
 
@@ -58,6 +62,9 @@ pub(crate) struct Coordinator {
 #[derive(Default)]
 pub(crate) struct Shared {
     pub fleet: Fleet,
+    pub flows: Flows,
+    /// What became of deliveries, to be noted.
+    pub attempted: Vec<Attempted>,
     /// Where each worker's tasks are put on their way; dropping one ends its dispatcher and its tether.
     pub lines: HashMap<String, Line>,
     /// What of each of our claims is still out.
@@ -132,6 +139,7 @@ impl Coordinator {
             room: Notify::new(),
             sweep: Notify::new(),
             schedules: Notify::new(),
+            delivered: Notify::new(),
             shared: Mutex::default(),
         })
     }

@@ -24,7 +24,7 @@ const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 impl Parcel {
-    fn claim(&self) -> TaskClaim {
+    pub(crate) fn claim(&self) -> TaskClaim {
         TaskClaim { task_id: self.task.task_id, claim: self.task.claim }
     }
 
@@ -79,7 +79,7 @@ async fn deliver(coordinator: &Coordinator, worker_id: &str, mut parcels: Vec<Pa
             return;
         }
         let Some((address, secret)) = address_of(coordinator, worker_id) else { return };
-        let claims = || parcels.iter().map(Parcel::claim).collect();
+        let claims = |parcels: &[Parcel]| parcels.iter().map(Parcel::claim).collect();
         // Others take this coordinator for dead, and may have given the tasks to somebody else.
         if !coordinator.shared().is_alive(Instant::now()) {
             tracing::warn!(
@@ -87,12 +87,16 @@ async fn deliver(coordinator: &Coordinator, worker_id: &str, mut parcels: Vec<Pa
                 tasks = parcels.len(),
                 "tasks are not pushed: the coordinator's own lease is over"
             );
-            return coordinator.hand_back(worker_id, claims()).await;
+            return coordinator.hand_back(worker_id, claims(&parcels)).await;
         }
         if began.elapsed() > ANSWERS_WITHIN {
             tracing::warn!(worker_id, tasks = parcels.len(), "a worker takes no tasks: they go to others");
             coordinator.shared().fleet.close(worker_id);
-            return coordinator.hand_back(worker_id, claims()).await;
+            return coordinator.hand_back(worker_id, claims(&parcels)).await;
+        }
+        coordinator.seal(worker_id, &mut parcels).await;
+        if parcels.is_empty() {
+            return;
         }
         let now = Instant::now();
         let tasks = parcels.iter().map(|parcel| parcel.submitted(now)).collect();
@@ -103,14 +107,14 @@ async fn deliver(coordinator: &Coordinator, worker_id: &str, mut parcels: Vec<Pa
                 refusals += 1;
                 if refusals >= REFUSALS_MAX {
                     // Nothing was sent: no attempt was made.
-                    coordinator.hand_back(worker_id, claims()).await;
+                    coordinator.hand_back(worker_id, claims(&parcels)).await;
                     return coordinator.give_up(worker_id, &reason).await;
                 }
             }
             Err(error) if error.status().is_some_and(|status| status.is_client_error()) => {
                 tracing::warn!(%error, worker_id, "a worker refused its tasks");
                 coordinator.shared().fleet.close(worker_id);
-                return coordinator.hand_back(worker_id, claims()).await;
+                return coordinator.hand_back(worker_id, claims(&parcels)).await;
             }
             // It may have taken them. Sending them again is harmless: it knows the claims it has.
             Err(error) => tracing::warn!(%error, worker_id, "a worker does not answer"),

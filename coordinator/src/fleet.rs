@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use taskmaster_openapi::coordinator::Abilities;
 use taskmaster_openapi::report::TaskClaim;
-use taskmaster_store::claim::{Kind, Lane};
+use taskmaster_store::claim::{Kind, Lane, is_system};
 
 use crate::rate::Rate;
 
@@ -36,8 +36,8 @@ pub struct Member {
 #[derive(Debug, Clone, Copy)]
 struct Given {
     at: Instant,
-    /// It was given here, rather than named by a heartbeat.
-    here: bool,
+    /// Its lane, where it was given here; what a heartbeat named may be of any.
+    lane: Option<i32>,
     /// The worker said that it has it. Until then it is on its way, and its dispatcher's to see to.
     taken: bool,
 }
@@ -128,7 +128,7 @@ impl Fleet {
         });
         member.capacity = sign.room + sign.held.len();
         if joins {
-            let given = Given { at: now, here: false, taken: true };
+            let given = Given { at: now, lane: None, taken: true };
             member.outstanding.extend(sign.held.into_iter().map(|claim| (claim, given)));
         } else {
             for claim in &sign.held {
@@ -157,9 +157,9 @@ impl Fleet {
     }
 
     /// The worker was given a task.
-    pub fn give(&mut self, worker_id: &str, claim: TaskClaim, now: Instant) {
+    pub fn give(&mut self, worker_id: &str, claim: TaskClaim, lane: i32, now: Instant) {
         if let Some(member) = self.members.get_mut(worker_id) {
-            member.outstanding.insert(claim, Given { at: now, here: true, taken: false });
+            member.outstanding.insert(claim, Given { at: now, lane: Some(lane), taken: false });
         }
         self.last = Some(worker_id.to_owned());
     }
@@ -185,8 +185,28 @@ impl Fleet {
         if worked {
             member.rate.add(had.len(), now);
         }
-        had.retain(|(_, given)| given.here);
+        had.retain(|(_, given)| given.lane.is_some());
         had.into_iter().map(|(claim, _)| claim).collect()
+    }
+
+    /// The lane of what the worker was given here, and has not ended.
+    pub fn lane_of(&self, worker_id: &str, claim: &TaskClaim) -> Option<i32> {
+        self.members.get(worker_id)?.outstanding.get(claim)?.lane
+    }
+
+    /// How many tasks of each lane of a system queue are out.
+    pub fn out_of_system_lanes(&self) -> HashMap<i32, usize> {
+        let mut out = HashMap::new();
+        let given = self.members.values().flat_map(|member| member.outstanding.values());
+        for lane in given.filter_map(|given| given.lane).filter(|lane| is_system(*lane)) {
+            *out.entry(lane).or_default() += 1;
+        }
+        out
+    }
+
+    /// Slots of the workers that make HTTP requests.
+    pub fn http_slots(&self) -> usize {
+        self.members.values().filter(|member| !member.closed && member.abilities.http).map(|member| member.slots).sum()
     }
 
     /// What the worker took before `taken_before` and does not hold.
@@ -271,7 +291,7 @@ mod tests {
         let mut given = Vec::new();
         for number in 0..9 {
             let seat = fleet.seats(&ids, 1, now).remove(0);
-            fleet.give(&seat, claim(number), now);
+            fleet.give(&seat, claim(number), 1, now);
             given.push(seat);
         }
         assert_eq!(given, ["w00", "w01", "w02", "w00", "w01", "w02", "w00", "w01", "w02"]);
@@ -283,7 +303,7 @@ mod tests {
         let (mut fleet, ids) = fleet(&[5], now);
         assert_eq!(fleet.seats(&ids, 100, now).len(), 5);
         for number in 0..100 {
-            fleet.give("w00", claim(number), now);
+            fleet.give("w00", claim(number), 1, now);
         }
         let done: Vec<TaskClaim> = (0..100).map(claim).collect();
         assert_eq!(fleet.settle("w00", &done, true, now).len(), 100);
@@ -340,7 +360,7 @@ mod tests {
         let now = Instant::now();
         let (mut fleet, _) = fleet(&[5], now);
         for number in 1..=4 {
-            fleet.give("w00", claim(number), now);
+            fleet.give("w00", claim(number), 1, now);
         }
         fleet.take("w00", &HashSet::from([claim(1), claim(2)]), now);
         let later = now + Duration::from_secs(10);
@@ -353,7 +373,7 @@ mod tests {
     fn what_a_heartbeat_names_has_been_taken() {
         let now = Instant::now();
         let (mut fleet, _) = fleet(&[5], now);
-        fleet.give("w00", claim(1), now);
+        fleet.give("w00", claim(1), 1, now);
         fleet.sign("w00", Sign { held: vec![claim(1)], ..sign(5, abilities(true, &[])) }, now);
         assert!(!fleet.is_on_its_way("w00", &claim(1)));
         assert_eq!(fleet.missing("w00", &[], now + Duration::from_secs(1)), [claim(1)]);
@@ -374,7 +394,7 @@ mod tests {
     fn what_ended_while_a_heartbeat_was_on_its_way_takes_no_room() {
         let now = Instant::now();
         let (mut fleet, ids) = fleet(&[5], now);
-        fleet.give("w00", claim(1), now);
+        fleet.give("w00", claim(1), 1, now);
         fleet.settle("w00", &[claim(1)], false, now);
         fleet.sign("w00", Sign { held: vec![claim(1)], ..sign(5, abilities(true, &[])) }, now);
         assert_eq!(fleet.seats(&ids, 100, now).len(), 5);

@@ -3,10 +3,12 @@
 //! In reading order: [`config`]; [`rate`], [`fleet`] (the workers at home here: room, round-robin, what each holds; pure);
 //! `poller` (what is due is claimed for those who have room), `dispatch` (and pushed to them); `recorder` (what workers
 //! report is recorded); `heartbeat` (workers join and stay), [`home`] (with whom); `tether` (a worker's death is noticed
-//! at once); `cancel`; `firer` (schedules); `sweeper` (nothing stays stuck); `api` (the contract), [`token`] (and who may speak it).
+//! at once); `cancel`; `firer` (schedules); [`flows`] (how many deliveries may be in flight; pure), `webhooks` (events become
+//! deliveries, signed on their way); `sweeper` (nothing stays stuck); `api` (the contract), [`token`] (and who may speak it).
 
 pub mod config;
 pub mod fleet;
+pub mod flows;
 pub mod home;
 pub mod rate;
 pub mod token;
@@ -21,6 +23,7 @@ mod poller;
 mod recorder;
 mod sweeper;
 mod tether;
+mod webhooks;
 
 pub use api::{operations, run};
 pub use config::Config;

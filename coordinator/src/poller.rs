@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use taskmaster_openapi::report::TaskClaim;
 use taskmaster_store::StoreError;
-use taskmaster_store::claim::{Band, BandFrom, Claimed, Lane};
+use taskmaster_store::claim::{Band, BandFrom, Claimed, Lane, is_system};
 use taskmaster_store::deep::DeepLooks;
 use taskmaster_store::wakeup::{Channel, Listener, Wakeup};
 use tokio::sync::mpsc;
@@ -193,7 +193,9 @@ impl Poller {
     /// Every band that there can be.
     fn all_bands(&self) -> Vec<BandFrom> {
         let mark = |band| self.bands.get(&band).and_then(|watch| watch.low_water);
-        Band::of(self.lanes.iter().map(|lane| lane.id)).map(|band| BandFrom { band, low_water: mark(band) }).collect()
+        Band::of(self.lanes.iter().map(|lane| lane.id))
+            .map(|band| BandFrom { band, low_water: mark(band), max: usize::MAX })
+            .collect()
     }
 
     /// One claim for each group of workers that has room. `true` when there may be more to claim.
@@ -221,9 +223,25 @@ impl Poller {
     fn hot_bands(&self, group: &Group) -> Vec<BandFrom> {
         let hot = self.bands.iter().filter(|(band, watch)| watch.hot && group.lanes.contains(&band.lane));
         let mut bands: Vec<BandFrom> =
-            hot.map(|(band, watch)| BandFrom { band: *band, low_water: watch.low_water }).collect();
+            hot.map(|(band, watch)| BandFrom { band: *band, low_water: watch.low_water, max: usize::MAX }).collect();
         bands.sort_unstable_by_key(|b| (std::cmp::Reverse(b.band.priority), b.band.lane));
+        self.bound_system_bands(&mut bands);
         bands
+    }
+
+    /// Leaves of the bands of system queues those that have room of their own; the others stay hot until they have.
+    fn bound_system_bands(&self, bands: &mut Vec<BandFrom>) {
+        let lanes: Vec<i32> = bands.iter().map(|b| b.band.lane).filter(|lane| is_system(*lane)).collect();
+        if lanes.is_empty() {
+            return;
+        }
+        let mut shared = self.coordinator.shared();
+        let (out, slots) = (shared.fleet.out_of_system_lanes(), shared.fleet.http_slots());
+        let rooms = shared.flows.rooms(&lanes, &out, slots);
+        for b in bands.iter_mut().filter(|b| is_system(b.band.lane)) {
+            b.max = rooms.get(&b.band.lane).copied().unwrap_or(0);
+        }
+        bands.retain(|b| b.max > 0);
     }
 
     async fn claim(&mut self, bands: &[BandFrom], seats: Vec<String>) -> Result<bool, StoreError> {
@@ -285,7 +303,8 @@ impl Poller {
         tasks.sort_unstable_by_key(|task| task.seat);
         for task in tasks {
             let Some(worker_id) = seats.get(task.seat) else { continue };
-            shared.fleet.give(worker_id, TaskClaim { task_id: task.task_id, claim: task.claim }, claimed_at);
+            let claim = TaskClaim { task_id: task.task_id, claim: task.claim };
+            shared.fleet.give(worker_id, claim, task.band.lane, claimed_at);
             shared.count_up(task.claim, 1);
             parcels.entry(worker_id.clone()).or_default().push(Parcel { task, claimed_at });
         }

@@ -65,6 +65,7 @@ impl Coordinator {
     /// `overloaded`, `database_unavailable`: the worker sends the reports again.
     pub async fn record(&self, worker_id: &str, reports: Vec<WorkerReport>) -> Result<Vec<ReportResult>, Problem> {
         let ends: Vec<bool> = reports.iter().map(|r| r.report.status != ReportStatus::Started).collect();
+        let attempts = self.attempts_of_deliveries(&reports);
         let answer = self.recorder.batcher.submit(reports).await.map_err(|error| match error {
             BatchError::Overloaded => {
                 Problem::new(Code::Overloaded, "Too many reports are waiting. Send these again.").retry_after_seconds(1)
@@ -77,6 +78,7 @@ impl Coordinator {
             Problem::new(Code::DatabaseUnavailable, "Nothing was recorded. Send the reports again.")
                 .retry_after_seconds(1)
         })?;
+        self.attempted(attempts, &results);
         let over = results
             .iter()
             .zip(ends)

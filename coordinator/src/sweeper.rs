@@ -133,6 +133,7 @@ impl Sweeper {
         }
         if now >= self.next_upkeep {
             store.ensure_partitions().await?;
+            store.trim_deliveries(config.history_days).await?;
             let dropped = store.drop_old_partitions(config.history_days).await?;
             if !dropped.is_empty() {
                 tracing::info!(?dropped, "dropped old history");

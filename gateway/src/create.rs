@@ -161,6 +161,8 @@ mod tests {
             result: None,
             error: None,
             schedule_id: None,
+            callback: None,
+            failure_callback: None,
         }
     }
 

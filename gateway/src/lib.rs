@@ -18,6 +18,7 @@ mod app;
 
 mod batch;
 mod bulk;
+mod deliveries;
 mod docs;
 mod events;
 mod forward;
@@ -26,6 +27,7 @@ mod list;
 mod schedules;
 mod stats;
 mod tasks;
+mod webhooks;
 mod workers;
 
 mod create;

@@ -106,7 +106,7 @@ pub(crate) fn known(known: Known) -> Result<Uuid, Problem> {
     }
 }
 
-fn mismatch() -> Problem {
+pub(crate) fn mismatch() -> Problem {
     Problem::new(
         Code::IdempotencyMismatch,
         "Another request was made under this Idempotency-Key. Take a new key for a new request.",

@@ -3,8 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::DateTime;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
-use taskmaster_openapi::gateway::TaskFilter;
 use taskmaster_openapi::{Code, Problem};
 use taskmaster_store::keys::KeyId;
 use taskmaster_store::schedules::runs::RunKey;
@@ -17,8 +17,8 @@ const VERSION: u8 = 1;
 const MARK_BYTES: usize = 8;
 const TOKEN_BYTES: usize = 1 + 16 + MARK_BYTES;
 
-/// The token of the page that begins after this task. Any gateway reads what any other wrote.
-pub fn write(filter: &TaskFilter, after: Uuid) -> String {
+/// The token of the page of a list with these filters that begins after this item. Any gateway reads what any other wrote.
+pub fn write(filter: &impl Serialize, after: Uuid) -> String {
     let mut token = Vec::with_capacity(TOKEN_BYTES);
     token.push(VERSION);
     token.extend(after.as_bytes());
@@ -26,11 +26,11 @@ pub fn write(filter: &TaskFilter, after: Uuid) -> String {
     URL_SAFE_NO_PAD.encode(token)
 }
 
-/// The task after which the page begins.
+/// The item after which the page begins.
 ///
 /// # Errors
 /// `invalid_page_token` when the token was made for other filters, or by something else.
-pub fn read(filter: &TaskFilter, token: &str) -> Result<Uuid, Problem> {
+pub fn read(filter: &impl Serialize, token: &str) -> Result<Uuid, Problem> {
     let wrong = |what: &str| Problem::field(Code::InvalidPageToken, "page_token", what);
     let bytes = URL_SAFE_NO_PAD.decode(token).ok().filter(|bytes| bytes.len() == TOKEN_BYTES && bytes[0] == VERSION);
     let bytes = bytes.ok_or_else(|| wrong("is not a token of this list; begin without one"))?;
@@ -103,7 +103,7 @@ fn foreign() -> Problem {
 }
 
 /// Tells filters apart; nothing secret.
-fn mark(filter: &TaskFilter) -> [u8; MARK_BYTES] {
+fn mark(filter: &impl Serialize) -> [u8; MARK_BYTES] {
     let text = serde_json::to_vec(filter).unwrap_or_default();
     let mut mark = [0; MARK_BYTES];
     mark.copy_from_slice(&Sha256::digest(text)[..MARK_BYTES]);
@@ -114,6 +114,7 @@ fn mark(filter: &TaskFilter) -> [u8; MARK_BYTES] {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use taskmaster_openapi::gateway::TaskFilter;
 
     fn filter(queue: Option<&str>) -> TaskFilter {
         TaskFilter { queue: queue.map(str::to_owned), ..TaskFilter::default() }

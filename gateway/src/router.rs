@@ -14,7 +14,7 @@ use taskmaster_service::layers;
 
 use crate::app::App;
 use crate::edge::scope;
-use crate::{batch, bulk, events, forward, keys, list, schedules, stats, tasks, workers};
+use crate::{batch, bulk, deliveries, events, forward, keys, list, schedules, stats, tasks, webhooks, workers};
 
 /// Who may call an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,7 @@ pub(crate) struct Operation {
 const READ: Access = Access::Key(Scope::TasksRead);
 const WRITE: Access = Access::Key(Scope::TasksWrite);
 const WORKERS: Access = Access::Key(Scope::Workers);
+const WEBHOOKS: Access = Access::Key(Scope::WebhooksWrite);
 const ADMIN: Access = Access::Key(Scope::Admin);
 
 /// The public API: what `openapi/v1/gateway.json` documents, health apart. Tasks that run commands want `commands:run` besides: see
@@ -73,6 +74,17 @@ pub(crate) fn public() -> Vec<Operation> {
         op(Method::POST, paths::SCHEDULE_BACKFILL, WRITE, post(schedules::backfill)),
         op(Method::GET, paths::SCHEDULE_PREVIEW, READ, get(schedules::preview)),
         op(Method::GET, paths::SCHEDULE_RUNS, READ, get(schedules::runs)),
+        op(Method::POST, paths::WEBHOOKS, WEBHOOKS, post(webhooks::create)),
+        op(Method::GET, paths::WEBHOOKS, READ, get(webhooks::list)),
+        op(Method::GET, paths::WEBHOOK, READ, get(webhooks::get)),
+        op(Method::PATCH, paths::WEBHOOK, WEBHOOKS, patch(webhooks::change)),
+        op(Method::DELETE, paths::WEBHOOK, WEBHOOKS, delete(webhooks::delete)),
+        op(Method::POST, paths::WEBHOOK_ROTATE, WEBHOOKS, post(webhooks::rotate)),
+        op(Method::POST, paths::WEBHOOK_TEST, WEBHOOKS, post(deliveries::test)),
+        op(Method::POST, paths::WEBHOOK_REPLAY, WEBHOOKS, post(deliveries::replay)),
+        op(Method::GET, paths::DELIVERIES, READ, get(deliveries::list)),
+        op(Method::GET, paths::DELIVERY, READ, get(deliveries::get)),
+        op(Method::POST, paths::DELIVERY_REPLAY, WEBHOOKS, post(deliveries::replay_one)),
     ]
 }
 

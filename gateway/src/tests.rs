@@ -25,6 +25,9 @@ use crate::edge::keyring::Keyring;
 use crate::forward::Forwarder;
 use crate::server;
 
+/// In place of every id.
+const NIL: &str = "00000000-0000-0000-0000-000000000000";
+
 /// A gateway whose database refuses connections.
 struct Gateway {
     router: Router,

@@ -5,6 +5,7 @@
 
 mod http;
 pub(crate) mod schedule;
+pub(crate) mod webhook;
 mod work;
 
 use std::collections::HashSet;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use chrono::{DateTime, Datelike, Utc};
 use taskmaster_openapi::gateway::TaskFilter;
 use taskmaster_openapi::task::{NewTask, RetryPolicy};
+use taskmaster_openapi::webhook::{CALLBACKS_QUEUE, WEBHOOKS_QUEUE};
 use taskmaster_openapi::{FieldError, Problem, limits};
 use taskmaster_store::{Due, TaskToCreate};
 use uuid::Uuid;
@@ -20,6 +22,8 @@ use uuid::Uuid;
 /// The years that both JSON clients and the database can write.
 const YEARS: std::ops::RangeInclusive<i32> = 1970..=9999;
 const DEFAULT_QUEUE: &str = "default";
+/// Queues that nobody creates tasks in, and that can be looked at.
+const SYSTEM_QUEUES: [&str; 2] = [WEBHOOKS_QUEUE, CALLBACKS_QUEUE];
 
 /// Checks one task.
 ///
@@ -60,7 +64,7 @@ pub(crate) fn wrong_filter(filter: &TaskFilter) -> Option<(&'static str, String)
     let time = |name, at: Option<DateTime<Utc>>| {
         at.is_some_and(|at| !is_storable(at)).then(|| (name, "must lie in the years 1970 to 9999".to_owned()))
     };
-    text("queue", &filter.queue, wrong_queue)
+    text("queue", &filter.queue, |name| wrong_queue(if SYSTEM_QUEUES.contains(&name) { DEFAULT_QUEUE } else { name }))
         .or_else(|| text("tag", &filter.tag, wrong_tag))
         .or_else(|| text("worker_id", &filter.worker_id, wrong_worker_id))
         .or_else(|| time("created_after", filter.created_after))
@@ -89,6 +93,7 @@ fn check(new: NewTask, errors: &mut Errors) -> Option<TaskToCreate> {
     }
     let tags = new.tags.unwrap_or_default();
     check_tags(&tags, errors);
+    let callbacks = webhook::callbacks(new.callback, new.failure_callback, errors);
     Some(TaskToCreate {
         id: Uuid::now_v7(),
         work: work?,
@@ -99,6 +104,7 @@ fn check(new: NewTask, errors: &mut Errors) -> Option<TaskToCreate> {
         retry: new.retry.filter(|policy| *policy != RetryPolicy::default()),
         timeout_seconds: i32::try_from(timeout_seconds).ok()?,
         tags,
+        callbacks,
     })
 }
 

@@ -47,10 +47,13 @@ pub enum EventType {
     /// The schedule goes on.
     #[serde(rename = "schedule.resumed")]
     ScheduleResumed,
+    /// A webhook was disabled, because its subscriber is gone, has failed for long, or is too slow.
+    #[serde(rename = "webhook.disabled")]
+    WebhookDisabled,
 }
 
 impl EventType {
-    pub const ALL: [EventType; 13] = [
+    pub const ALL: [EventType; 14] = [
         EventType::TaskScheduled,
         EventType::TaskPicked,
         EventType::TaskStarted,
@@ -64,6 +67,7 @@ impl EventType {
         EventType::ScheduleSkipped,
         EventType::SchedulePaused,
         EventType::ScheduleResumed,
+        EventType::WebhookDisabled,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -81,6 +85,7 @@ impl EventType {
             EventType::ScheduleSkipped => "schedule.skipped",
             EventType::SchedulePaused => "schedule.paused",
             EventType::ScheduleResumed => "schedule.resumed",
+            EventType::WebhookDisabled => "webhook.disabled",
         }
     }
 
@@ -123,4 +128,6 @@ pub struct Event {
     /// The schedule, where the event is one of a schedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_id: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_id: Option<Uuid>,
 }

@@ -13,6 +13,7 @@ use crate::health;
 use crate::key::{IssuedKey, Key, KeyList, NewKey, RotateKeyRequest};
 use crate::problem::Problem;
 use crate::task::{Attempt, NewTask, Task, TaskStatus};
+use crate::webhook::operations as webhooks;
 
 /// The paths, each written once.
 pub mod paths {
@@ -41,6 +42,14 @@ pub mod paths {
     pub const SCHEDULE_RESUME: &str = "/v1/schedules/{id}/resume";
     pub const SCHEDULE_TRIGGER: &str = "/v1/schedules/{id}/trigger";
     pub const SCHEDULE_BACKFILL: &str = "/v1/schedules/{id}/backfill";
+    pub const WEBHOOKS: &str = "/v1/webhooks";
+    pub const WEBHOOK: &str = "/v1/webhooks/{id}";
+    pub const WEBHOOK_ROTATE: &str = "/v1/webhooks/{id}/rotate";
+    pub const WEBHOOK_TEST: &str = "/v1/webhooks/{id}/test";
+    pub const WEBHOOK_REPLAY: &str = "/v1/webhooks/{id}/replay";
+    pub const DELIVERIES: &str = "/v1/webhooks/{id}/deliveries";
+    pub const DELIVERY: &str = "/v1/webhooks/{id}/deliveries/{delivery_id}";
+    pub const DELIVERY_REPLAY: &str = "/v1/webhooks/{id}/deliveries/{delivery_id}/replay";
     pub const DOCS: &str = "/docs";
     pub const DOCUMENT: &str = "/openapi/v1/gateway.json";
 }
@@ -75,7 +84,7 @@ pub struct TaskFilter {
     /// Tasks in this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<TaskStatus>,
-    /// Tasks of this queue.
+    /// Tasks of this queue. Those of the system's own queues, `$webhooks` and `$callbacks`, are listed only when it is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(max_length = 64)]
     pub queue: Option<String>,
@@ -635,6 +644,8 @@ pub fn revoke_key() {}
         schedules::create_schedule, schedules::list_schedules, schedules::preview_new_schedule, schedules::get_schedule,
         schedules::change_schedule, schedules::delete_schedule, schedules::pause_schedule, schedules::resume_schedule,
         schedules::trigger_schedule, schedules::backfill_schedule, schedules::preview_schedule, schedules::list_schedule_runs,
+        webhooks::create_webhook, webhooks::list_webhooks, webhooks::get_webhook, webhooks::change_webhook, webhooks::delete_webhook, webhooks::rotate_webhook, webhooks::test_webhook, webhooks::replay_deliveries,
+        webhooks::list_deliveries, webhooks::get_delivery, webhooks::replay_delivery,
         health::livez, health::readyz
     ),
     components(schemas(Event, EventType, TaskStatus)),

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 /// What a key allows. `admin` allows everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub enum Scope {
-    /// Read tasks, attempts, events and figures.
+    /// Read tasks, attempts, events, figures and webhooks.
     #[serde(rename = "tasks:read")]
     TasksRead,
     /// Create, cancel and retry tasks. Tasks that run commands want `commands:run` as well.
@@ -19,6 +19,9 @@ pub enum Scope {
     /// List, drain and scale workers.
     #[serde(rename = "workers")]
     Workers,
+    /// Make, change, test and remove webhooks, and send deliveries once more.
+    #[serde(rename = "webhooks:write")]
+    WebhooksWrite,
     /// Everything, keys included.
     #[serde(rename = "admin")]
     Admin,
@@ -26,7 +29,8 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Scope; 5] = [Scope::TasksRead, Scope::TasksWrite, Scope::CommandsRun, Scope::Workers, Scope::Admin];
+    pub const ALL: [Scope; 6] =
+        [Scope::TasksRead, Scope::TasksWrite, Scope::CommandsRun, Scope::Workers, Scope::WebhooksWrite, Scope::Admin];
 
     /// The scope as it is written.
     pub fn as_str(self) -> &'static str {
@@ -35,6 +39,7 @@ impl Scope {
             Scope::TasksWrite => "tasks:write",
             Scope::CommandsRun => "commands:run",
             Scope::Workers => "workers",
+            Scope::WebhooksWrite => "webhooks:write",
             Scope::Admin => "admin",
         }
     }
@@ -84,7 +89,7 @@ pub struct NewKey {
     #[schema(min_length = 1, max_length = 100)]
     pub name: String,
     /// What it allows.
-    #[schema(min_items = 1, max_items = 5)]
+    #[schema(min_items = 1, max_items = 6)]
     pub scopes: Vec<Scope>,
     /// Expires after so many seconds, at most ten years.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,7 +139,7 @@ pub struct Key {
     pub id: String,
     #[schema(max_length = 100)]
     pub name: String,
-    #[schema(max_items = 5)]
+    #[schema(max_items = 6)]
     pub scopes: Vec<Scope>,
     pub status: KeyStatus,
     pub created_at: DateTime<Utc>,

@@ -18,6 +18,7 @@ pub mod problem;
 pub mod report;
 pub mod schedule;
 pub mod task;
+pub mod webhook;
 
 pub mod coordinator;
 pub mod gateway;

@@ -86,6 +86,26 @@ pub const PREVIEW_MAX: i64 = 100;
 pub const PREVIEW_DEFAULT: i64 = 10;
 /// Occurrences that one backfill may run.
 pub const BACKFILL_MAX: usize = 10_000;
+/// Webhooks of one installation.
+pub const WEBHOOKS_MAX: i64 = 200;
+/// Length of a webhook's description.
+pub const WEBHOOK_DESCRIPTION_CHARS_MAX: usize = 200;
+/// Queues that a webhook names.
+pub const WEBHOOK_QUEUES_MAX: usize = 100;
+/// Headers of a webhook, and of a callback.
+pub const WEBHOOK_HEADERS_MAX: usize = 20;
+/// Attempts of a delivery that does not say.
+pub const WEBHOOK_ATTEMPTS_DEFAULT: i64 = 10;
+/// Time-out of one attempt of a delivery that does not say.
+pub const WEBHOOK_TIMEOUT_SECONDS_DEFAULT: i64 = 20;
+/// Longest time-out of one attempt of a delivery.
+pub const WEBHOOK_TIMEOUT_SECONDS_MAX: i64 = 30;
+/// Deliveries of one webhook that may wait; it is disabled when there are more.
+pub const WEBHOOK_WAITING_MAX: i64 = 100_000;
+/// A webhook is disabled when every attempt has failed for so many days.
+pub const WEBHOOK_FAILING_DAYS: i64 = 5;
+/// Deliveries that one call may replay.
+pub const REPLAY_MAX: i64 = 10_000;
 
 /// Length of a worker's id.
 pub const WORKER_ID_CHARS_MAX: usize = 128;

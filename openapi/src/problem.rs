@@ -41,6 +41,10 @@ pub enum Code {
     KeyNotFound,
     /// No schedule has this id.
     ScheduleNotFound,
+    /// No webhook has this id.
+    WebhookNotFound,
+    /// The webhook has no delivery with this id.
+    DeliveryNotFound,
     /// The path exists, but not with this method; `Allow` lists those that do.
     MethodNotAllowed,
     /// The client took too long to send its request.
@@ -51,6 +55,8 @@ pub enum Code {
     KeyNotActive,
     /// Another schedule has this name.
     ScheduleNameTaken,
+    /// The webhook is disabled.
+    WebhookDisabled,
     /// The same `Idempotency-Key` is being worked on at this moment.
     IdempotencyInFlight,
     /// The same `Idempotency-Key` was used with another payload.
@@ -65,6 +71,8 @@ pub enum Code {
     TooManyQueues,
     /// There are as many schedules as this installation may have.
     TooManySchedules,
+    /// There are as many webhooks as an installation may have.
+    TooManyWebhooks,
     /// The rate limit is used up.
     RateLimited,
     /// An error of ours. The request id finds it in the logs.
@@ -101,11 +109,14 @@ impl Code {
         Code::WorkerNotFound,
         Code::KeyNotFound,
         Code::ScheduleNotFound,
+        Code::WebhookNotFound,
+        Code::DeliveryNotFound,
         Code::MethodNotAllowed,
         Code::RequestTimeout,
         Code::TaskStateConflict,
         Code::KeyNotActive,
         Code::ScheduleNameTaken,
+        Code::WebhookDisabled,
         Code::IdempotencyInFlight,
         Code::IdempotencyMismatch,
         Code::PreconditionFailed,
@@ -113,6 +124,7 @@ impl Code {
         Code::UnsupportedMediaType,
         Code::TooManyQueues,
         Code::TooManySchedules,
+        Code::TooManyWebhooks,
         Code::RateLimited,
         Code::Internal,
         Code::ScalingUnsupported,
@@ -133,14 +145,20 @@ impl Code {
             | Code::InvalidPageToken => StatusCode::BAD_REQUEST,
             Code::Unauthorized => StatusCode::UNAUTHORIZED,
             Code::InsufficientScope | Code::ForbiddenOrigin => StatusCode::FORBIDDEN,
-            Code::NotFound | Code::TaskNotFound | Code::WorkerNotFound | Code::KeyNotFound | Code::ScheduleNotFound => {
-                StatusCode::NOT_FOUND
-            }
+            Code::NotFound
+            | Code::TaskNotFound
+            | Code::WorkerNotFound
+            | Code::KeyNotFound
+            | Code::ScheduleNotFound
+            | Code::WebhookNotFound
+            | Code::DeliveryNotFound => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Code::TaskStateConflict | Code::KeyNotActive | Code::ScheduleNameTaken | Code::IdempotencyInFlight => {
-                StatusCode::CONFLICT
-            }
+            Code::TaskStateConflict
+            | Code::KeyNotActive
+            | Code::ScheduleNameTaken
+            | Code::WebhookDisabled
+            | Code::IdempotencyInFlight => StatusCode::CONFLICT,
             Code::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -148,7 +166,8 @@ impl Code {
             | Code::ValidationFailed
             | Code::IdempotencyMismatch
             | Code::TooManyQueues
-            | Code::TooManySchedules => StatusCode::UNPROCESSABLE_ENTITY,
+            | Code::TooManySchedules
+            | Code::TooManyWebhooks => StatusCode::UNPROCESSABLE_ENTITY,
             Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Code::ScalingUnsupported => StatusCode::NOT_IMPLEMENTED,
@@ -177,11 +196,14 @@ impl Code {
             Code::WorkerNotFound => "There is no such worker",
             Code::KeyNotFound => "There is no such API key",
             Code::ScheduleNotFound => "There is no such schedule",
+            Code::WebhookNotFound => "There is no such webhook",
+            Code::DeliveryNotFound => "There is no such delivery",
             Code::MethodNotAllowed => "This path does not have this method",
             Code::RequestTimeout => "The request took too long to arrive",
             Code::TaskStateConflict => "The task's state does not allow this",
             Code::KeyNotActive => "The API key no longer works",
             Code::ScheduleNameTaken => "Another schedule has this name",
+            Code::WebhookDisabled => "The webhook is disabled",
             Code::IdempotencyInFlight => "A request with this Idempotency-Key is in progress",
             Code::IdempotencyMismatch => "This Idempotency-Key was used with another payload",
             Code::PreconditionFailed => "It has been changed meanwhile",
@@ -189,6 +211,7 @@ impl Code {
             Code::UnsupportedMediaType => "The body must be application/json",
             Code::TooManyQueues => "There are too many queues",
             Code::TooManySchedules => "There are too many schedules",
+            Code::TooManyWebhooks => "There are too many webhooks",
             Code::RateLimited => "The rate limit is used up",
             Code::Internal => "Something went wrong on our side",
             Code::ScalingUnsupported => "Workers are not scaled by this call here",

@@ -6,7 +6,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::bounds;
-use crate::task::{HttpWork, NewTask, RetryPolicy, TaskStatus};
+use crate::task::{Callback, HttpWork, NewTask, RetryPolicy, TaskStatus};
 
 /// What happens at an occurrence while the task of the one before has not ended. Only occurrences count, not runs that were asked for by
 /// hand.
@@ -87,25 +87,30 @@ pub struct TaskTemplate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_items = 20, value_type = Option<Vec<bounds::Tag>>)]
     pub tags: Option<Vec<String>>,
+    /// Whom to tell when a task has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::object::optional")]
+    pub callback: Option<Callback>,
+    /// Whom to tell when a task is FAILED.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::object::optional")]
+    pub failure_callback: Option<Callback>,
 }
 
 impl From<TaskTemplate> for NewTask {
     fn from(template: TaskTemplate) -> Self {
-        let TaskTemplate { command, argv, http, queue, priority, max_attempts, retry, timeout_seconds, tags } =
-            template;
-        let (scheduled_at, delay_seconds) = (None, None);
         NewTask {
-            command,
-            argv,
-            http,
-            scheduled_at,
-            delay_seconds,
-            queue,
-            priority,
-            max_attempts,
-            retry,
-            timeout_seconds,
-            tags,
+            command: template.command,
+            argv: template.argv,
+            http: template.http,
+            scheduled_at: None,
+            delay_seconds: None,
+            queue: template.queue,
+            priority: template.priority,
+            max_attempts: template.max_attempts,
+            retry: template.retry,
+            timeout_seconds: template.timeout_seconds,
+            tags: template.tags,
+            callback: template.callback,
+            failure_callback: template.failure_callback,
         }
     }
 }

@@ -156,6 +156,32 @@ impl Default for RetryPolicy {
     }
 }
 
+/// Where to send a task when it has ended: by POST, as a CloudEvent (1.0) in JSON, whose `data` is the task with its result. Sent until it is
+/// taken, as webhooks are.
+#[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"url": "https://example.com/done"}))]
+pub struct Callback {
+    /// An absolute `http` or `https` URL. Private and local targets are refused unless the worker allows them.
+    #[schema(max_length = 8192, example = "https://example.com/done")]
+    pub url: String,
+    /// Further headers, at most 20. Sensitive values can be written but not read back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, bounds::HeaderText>)]
+    pub headers: BTreeMap<String, String>,
+    /// What it is signed with, as webhooks are: `whsec_` and 24 to 64 bytes in base64. Without one it is not signed. Can be written but
+    /// not read back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 100, pattern = "^whsec_[A-Za-z0-9+/]+={0,2}$")]
+    pub secret: Option<String>,
+}
+
+impl std::fmt::Debug for Callback {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Callback").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
 /// A task to create. Exactly one of `command`, `argv` and `http` is required.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -202,6 +228,12 @@ pub struct NewTask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_items = 20, value_type = Option<Vec<bounds::Tag>>)]
     pub tags: Option<Vec<String>>,
+    /// Whom to tell when the task is COMPLETE, FAILED or CANCELLED.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::object::optional")]
+    pub callback: Option<Callback>,
+    /// Whom to tell when the task is FAILED.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::object::optional")]
+    pub failure_callback: Option<Callback>,
 }
 
 /// What an attempt gave back: of a command, its exit and output; of an HTTP request, the answer.
@@ -287,6 +319,8 @@ pub enum ErrorCode {
     WorkerLost,
     /// The attempt was stopped because a cancel was asked for.
     Cancelled,
+    /// The delivery was not sent any more: its webhook was deleted, or is disabled.
+    Undeliverable,
     /// Anything else that the worker could not do.
     WorkerError,
 }
@@ -382,6 +416,12 @@ pub struct Task {
     /// The schedule that made the task; `scheduled_at` is then the occurrence, with its jitter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_id: Option<Uuid>,
+    /// Whom to tell when the task has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<Callback>,
+    /// Whom to tell when the task is FAILED.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_callback: Option<Callback>,
 }
 
 /// One attempt of a task.

@@ -118,6 +118,9 @@ const NO_TASK: &str = "00000000-0000-7000-8000-000000000000";
 /// No key has this id, in all likelihood.
 const NO_KEY: &str = "000000000000";
 
+/// No webhook has this id: its time is 1970.
+const NO_WEBHOOK: &str = NO_TASK;
+
 /// What comes after QUEUED may come before the answer.
 const NOT_CANCELLED: &str = "pm.expect(body.status).to.be.oneOf([\"QUEUED\", \"PICKED\", \"STARTED\", \"COMPLETE\"])";
 
@@ -144,6 +147,7 @@ pub(super) fn chapters() -> Vec<Chapter> {
         ("Follow what happens", events()),
         ("Figures and workers", fleet()),
         ("API keys", keys()),
+        ("Webhooks", webhooks()),
     ]
     .into_iter()
     .map(|(name, steps)| Chapter { name, steps })
@@ -435,5 +439,55 @@ fn keys() -> Vec<Step> {
         id(Step::new("rotateKey", "Rotate a revoked key")).refused(409, "key_not_active"),
         Step::new("revokeKey", "No such key").path("id", NO_KEY).refused(404, "key_not_found"),
         Step::new("getKey", "Not an id").path("id", "seven").refused(400, "invalid_path"),
+    ]
+}
+
+fn webhooks() -> Vec<Step> {
+    let id = |step: Step| step.path("id", "{{webhook_id}}");
+    vec![
+        Step::new("createWebhook", "Be told when tasks fail")
+            .answers(&[201])
+            .check("its secret is shown", "pm.expect(body.secret).to.match(/^whsec_/)")
+            .saves("webhook_id", "body.id"),
+        Step::new("createWebhook", "Where nobody can be")
+            .json("{\n  \"url\": \"ftp://example.com\",\n  \"events\": [\"task.failed\"],\n  \"only\": \"failures\"\n}")
+            .refused(422, "validation_failed")
+            .names("/url")
+            .names("/only"),
+        Step::new("listWebhooks", "Who is told of what?").answers(&[200]).check(
+            "nobody sees a secret",
+            "body.webhooks.forEach((webhook) => pm.expect(webhook).to.not.have.property(\"secret\"))",
+        ),
+        id(Step::new("getWebhook", "One webhook"))
+            .answers(&[200])
+            .check("it is enabled", "pm.expect(body.enabled).to.be.true"),
+        id(Step::new("changeWebhook", "Be told of more"))
+            .header("If-Match", "\"1\"")
+            .answers(&[200])
+            .check("it is another version", "pm.expect(body.version).to.equal(2)"),
+        id(Step::new("changeWebhook", "What somebody else has changed"))
+            .header("If-Match", "\"1\"")
+            .refused(412, "precondition_failed"),
+        id(Step::new("rotateWebhook", "Give it a new secret"))
+            .answers(&[200])
+            .check("both are used for a while", "pm.expect(body).to.have.property(\"previous_secret_expires_at\")"),
+        id(Step::new("testWebhook", "Send a test event"))
+            .answers(&[202])
+            .check("it is one", "pm.expect(body.event_type).to.equal(\"webhook.test\")")
+            .saves("delivery_id", "body.id"),
+        id(Step::new("listDeliveries", "What was sent?"))
+            .query("page_size", "10")
+            .answers(&[200])
+            .check("the test was", "pm.expect(body.deliveries.map((d) => d.event_type)).to.include(\"webhook.test\")"),
+        id(Step::new("getDelivery", "What was answered?"))
+            .answers(&[200])
+            .check("it is a CloudEvent", "pm.expect(JSON.parse(body.request.body).specversion).to.equal(\"1.0\")"),
+        id(Step::new("replayDelivery", "Send it once more")).answers(&[202]),
+        id(Step::new("replayDeliveries", "Which failed?"))
+            .answers(&[200])
+            .check("nothing is sent", "pm.expect(body.replayed).to.equal(0)"),
+        id(Step::new("deleteWebhook", "Be told no more")).answers(&[204]),
+        Step::new("getWebhook", "No such webhook").path("id", NO_WEBHOOK).refused(404, "webhook_not_found"),
+        Step::new("getDelivery", "No such delivery").path("id", NO_WEBHOOK).refused(404, "delivery_not_found"),
     ]
 }

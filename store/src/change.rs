@@ -50,13 +50,13 @@ with gone as (
 ), kept as (
     insert into task_history (id, finished_at, run_at, created_at, scheduled_at, claim, picked_at, started_at,
         cancel_requested_at, lane, timeout_seconds, priority, status, attempt, max_attempts, hand_backs, lost_workers,
-        worker_id, work, retry, tags, result, error, schedule_id)
+        worker_id, work, retry, tags, result, error, schedule_id, callbacks)
     select id, now(), run_at, created_at, scheduled_at, claim, picked_at, started_at, now(), lane, timeout_seconds, priority, 5,
-        attempt, max_attempts, hand_backs, lost_workers, worker_id, work, retry, tags, result, error, schedule_id from gone
+        attempt, max_attempts, hand_backs, lost_workers, worker_id, work, retry, tags, result, error, schedule_id, callbacks from gone
 ), noted as (
     insert into event_inbox (type, from_status, to_status, task_ids, lanes, attempts, workers, n)
     select 6, 0, 5, array_agg(id), array_agg(lane), array_agg(attempt), array_agg(worker_id), count(*)
-      from gone having count(*) > 0
+      from gone where lane > 0 having count(*) > 0
 ), marked as (
     update tasks set cancel_requested_at = coalesce(cancel_requested_at, now()) where id = any($1) and status in (1, 2) returning id
 ), notified as (
@@ -75,13 +75,13 @@ with gone as (
        and not exists (select from attempts a where a.task_id = gone.id and a.claim = gone.claim)
 ), again as (
     insert into tasks (id, lane, priority, run_at, created_at, scheduled_at, claim, attempt, max_attempts, timeout_seconds,
-                       work, retry, tags, picked_at, started_at, worker_id, result, error, schedule_id)
+                       work, retry, tags, picked_at, started_at, worker_id, result, error, schedule_id, callbacks)
     select id, lane, priority, now(), created_at, scheduled_at, claim, 0, max_attempts, timeout_seconds,
-           work, retry, tags, picked_at, started_at, worker_id, result, error, schedule_id from gone
+           work, retry, tags, picked_at, started_at, worker_id, result, error, schedule_id, callbacks from gone
     returning id, lane, priority
 ), noted as (
     insert into event_inbox (type, from_status, to_status, task_ids, lanes, attempts, n)
-    select 0, status, 0, array_agg(id), array_agg(lane), array_agg(0::smallint), count(*) from gone group by status
+    select 0, status, 0, array_agg(id), array_agg(lane), array_agg(0::smallint), count(*) from gone where lane > 0 group by status
 ), bands as (
     select distinct lane, priority from again limit 101
 ), notified as (
@@ -153,7 +153,7 @@ impl Store {
         Ok(bulk)
     }
 
-    async fn cancel_each(&self, ids: &[Uuid]) -> Result<(usize, usize), StoreError> {
+    pub(crate) async fn cancel_each(&self, ids: &[Uuid]) -> Result<(usize, usize), StoreError> {
         let mut transaction = self.begin().await?;
         // The rows' locks first: a claim that is under way decides which of the two ways it is.
         sqlx::query("select from tasks where id = any($1) order by id for update")

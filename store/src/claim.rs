@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::database::Store;
 use crate::error::StoreError;
-pub use crate::lanes::{Kind, Lane};
+pub use crate::lanes::{Kind, Lane, is_system};
 
 /// A lane and a priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,13 +20,16 @@ pub struct Band {
     pub priority: i16,
 }
 
-/// The priorities that tasks have (see the contract).
+/// The priorities that tasks have (see the contract); those of system queues have the first only.
 const PRIORITIES: [i16; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 
 impl Band {
     /// Every band that there can be of the lanes with these ids.
     pub fn of(lanes: impl IntoIterator<Item = i32>) -> impl Iterator<Item = Self> {
-        lanes.into_iter().flat_map(|lane| PRIORITIES.map(|priority| Self { lane, priority }))
+        let priorities = |lane| if is_system(lane) { &PRIORITIES[..1] } else { &PRIORITIES[..] };
+        lanes
+            .into_iter()
+            .flat_map(move |lane| priorities(lane).iter().map(move |priority| Self { lane, priority: *priority }))
     }
 }
 
@@ -36,6 +39,8 @@ pub struct BandFrom {
     pub band: Band,
     /// Nothing unclaimed is due before this time; `None` looks from the bottom.
     pub low_water: Option<DateTime<Utc>>,
+    /// Tasks that are claimed at most.
+    pub max: usize,
 }
 
 /// A task that was claimed.
@@ -75,12 +80,12 @@ pub const AGING_SECONDS: f64 = 60.0;
 /// dead rows pile up; joining by id instead of ctid costs a third more.
 const CLAIM: &str = "
 with band as materialized (
-    select b.lane, b.priority,
+    select b.lane, b.priority, b.max,
            (select t.run_at from tasks t
              where t.lane = b.lane and t.priority = b.priority and t.run_at >= b.low
                and t.run_at <= now() + $6 * interval '1 millisecond' and t.status = 0
              order by t.run_at limit 1) as head
-      from unnest($1::integer[], $2::smallint[], $3::timestamptz[]) as b(lane, priority, low)
+      from unnest($1::integer[], $2::smallint[], $3::timestamptz[], $9::integer[]) as b(lane, priority, low, max)
 ), found as materialized (
     select due.place
       from (select * from band where head is not null
@@ -88,7 +93,7 @@ with band as materialized (
            lateral (select t.ctid as place from tasks t
                      where t.lane = b.lane and t.priority = b.priority and t.run_at >= b.head
                        and t.run_at <= now() + $6 * interval '1 millisecond' and t.status = 0
-                     order by t.run_at, t.id limit cardinality($4::integer[])
+                     order by t.run_at, t.id limit least(cardinality($4::integer[]), b.max)
                        for update skip locked) due
      limit cardinality($4::integer[])
 ), seated as materialized (
@@ -107,7 +112,7 @@ with band as materialized (
 ), noted as (
     insert into event_inbox (type, from_status, to_status, task_ids, lanes, attempts, workers, n)
     select 1, 0, 1, array_agg(id), array_agg(lane), array_agg((attempt + 1)::smallint), array_agg(worker_id), count(*)
-      from picked having count(*) > 0
+      from picked where lane > 0 having count(*) > 0
 )
 select id, lane, priority, run_at, attempt, timeout_seconds, work, claim, seat, now() as now,
        (extract(epoch from run_at - clock_timestamp()) * 1000)::float8 as due_in_ms
@@ -129,6 +134,7 @@ impl Store {
         let lanes: Vec<i32> = bands.iter().map(|b| b.band.lane).collect();
         let priorities: Vec<i16> = bands.iter().map(|b| b.band.priority).collect();
         let low: Vec<DateTime<Utc>> = bands.iter().map(|b| b.low_water.unwrap_or(DateTime::UNIX_EPOCH)).collect();
+        let max: Vec<i32> = bands.iter().map(|b| i32::try_from(b.max).unwrap_or(i32::MAX)).collect();
         // A place in an array of texts is found by walking there: seats name their workers by number.
         let mut workers: Vec<&String> = seats.iter().collect();
         workers.sort_unstable();
@@ -144,6 +150,7 @@ impl Store {
             .bind(horizon_ms)
             .bind(AGING_SECONDS)
             .bind(&workers)
+            .bind(max)
             .fetch_all(&self.pool)
             .await?;
         if !rows.is_empty() {

@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
-use taskmaster_openapi::task::{RetryPolicy, Task, TaskStatus, Work};
+use taskmaster_openapi::task::{Callback, RetryPolicy, Task, TaskStatus, Work};
 use uuid::Uuid;
 
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::lanes::Kind;
-use crate::row::show_work;
+use crate::row::{show_callbacks, show_work};
 
 /// When a task is due.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,6 +39,17 @@ pub struct TaskToCreate {
     pub retry: Option<RetryPolicy>,
     pub timeout_seconds: i32,
     pub tags: Vec<String>,
+    /// `None` where nobody is to be told of its end.
+    pub callbacks: Option<Callbacks>,
+}
+
+/// Whom to tell when a task has ended.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Callbacks {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callback: Option<Callback>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_callback: Option<Callback>,
 }
 
 /// A key under which a request creates its tasks once.
@@ -131,9 +143,9 @@ macro_rules! insert_sql {
             $begin,
             "
     select * from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::timestamptz[], $5::float8[], $6::smallint[],
-                         $7::integer[], $8::text[], $9::text[], $10::text[])
-      as i(id, lane, priority, at, delay_seconds, max_attempts, timeout_seconds, work, retry, tags)",
-            stored_sql!("", $condition, $answer)
+                         $7::integer[], $8::text[], $9::text[], $10::text[], $11::text[]::json[])
+      as i(id, lane, priority, at, delay_seconds, max_attempts, timeout_seconds, work, retry, tags, callbacks)",
+            stored_sql!(", callbacks", $condition, $answer)
         )
     };
 }
@@ -145,8 +157,8 @@ const INSERT_ONCE_AND_READ: &str = insert_sql!(
     "
 with once as materialized (
     insert into idempotency_keys (principal, key, payload_hash, task_ids, expires_at)
-    select $11, $12, $13, $1, now() + $14 * interval '1 second'
-     where pg_try_advisory_xact_lock(hashtextextended($11 || ' ' || $12, 0))
+    select $12, $13, $14, $1, now() + $15 * interval '1 second'
+     where pg_try_advisory_xact_lock(hashtextextended($12 || ' ' || $13, 0))
     on conflict do nothing returning true
 ), input as (",
     "where exists (select from once)",
@@ -235,7 +247,8 @@ impl Store {
             .bind(columns.timeout_seconds)
             .bind(columns.work)
             .bind(columns.retry)
-            .bind(columns.tags);
+            .bind(columns.tags)
+            .bind(columns.callbacks);
         if let Some(key) = key {
             query = query.bind(&key.principal).bind(&key.key).bind(&key.payload_hash).bind(key.kept.as_secs_f64());
         }
@@ -246,6 +259,9 @@ impl Store {
 
     async fn columns(&self, tasks: &[TaskToCreate]) -> Result<Columns, StoreError> {
         let mut columns = Columns::default();
+        if tasks.iter().any(|task| task.callbacks.is_some()) {
+            self.expect_callbacks().await?;
+        }
         for task in tasks {
             let (at, delay) = match task.due {
                 Due::Now => (None, None),
@@ -262,6 +278,7 @@ impl Store {
             columns.work.push(to_json(&task.work)?);
             columns.retry.push(task.retry.as_ref().map(to_json).transpose()?);
             columns.tags.push((!task.tags.is_empty()).then(|| to_json(&task.tags)).transpose()?);
+            columns.callbacks.push(task.callbacks.as_ref().map(to_json).transpose()?);
         }
         Ok(columns)
     }
@@ -280,6 +297,7 @@ struct Columns {
     work: Vec<String>,
     retry: Vec<Option<String>>,
     tags: Vec<Option<String>>,
+    callbacks: Vec<Option<String>>,
 }
 
 pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
@@ -331,7 +349,10 @@ fn shown(
         result: None,
         error: None,
         schedule_id: None,
+        callback: None,
+        failure_callback: None,
     };
     show_work(&mut stored, task.work.clone());
+    show_callbacks(&mut stored, task.callbacks.clone());
     stored
 }

@@ -1,6 +1,7 @@
 //! Connections and migrations.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -46,6 +47,8 @@ pub struct Store {
     pub(crate) inbox: Arc<crate::events::Inbox>,
     /// Rung when this process has left events in the inbox.
     pub(crate) events_waiting: Arc<Notify>,
+    /// It is known that tasks may have callbacks.
+    pub(crate) expects_callbacks: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -58,6 +61,7 @@ impl Store {
             backlogs: Arc::default(),
             inbox: Arc::default(),
             events_waiting: Arc::default(),
+            expects_callbacks: Arc::default(),
         }
     }
 
@@ -124,6 +128,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (7, "keys", include_str!("../../migrations/0007_keys.sql")),
     (8, "quotas", include_str!("../../migrations/0008_quotas.sql")),
     (9, "schedules", include_str!("../../migrations/0009_schedules.sql")),
+    (10, "webhooks", include_str!("../../migrations/0010_webhooks.sql")),
 ];
 
 fn migrator() -> Migrator {

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
 use taskmaster_openapi::event::{Event, EventType};
 use uuid::Uuid;
 
@@ -191,7 +192,7 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn events_head(&self) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar("select next_id - 1 from event_head").fetch_one(&self.pool).await?)
+        head(&mut *self.pool.acquire().await?).await
     }
 
     /// Events with numbers above `after`, in order: some more than `limit` at most, since batches are not cut.
@@ -199,45 +200,36 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn events_after(&self, after: i64, limit: i64) -> Result<EventPage, StoreError> {
-        let mut rows = self.event_rows(after, limit).await?;
+        self.events_after_on(&mut *self.pool.acquire().await?, after, limit).await
+    }
+
+    pub(crate) async fn events_after_on(
+        &self,
+        connection: &mut PgConnection,
+        after: i64,
+        limit: i64,
+    ) -> Result<EventPage, StoreError> {
+        let mut rows = event_rows(connection, after, limit).await?;
         let mut kept_after = after;
         if rows.is_empty() {
             // Either nothing came after the number, or nothing of it is kept. Which one the head says; the second look leaves out
             // nothing that was moved to the log between the first one and that.
-            kept_after = self.events_head().await?;
-            rows = self.event_rows(after, limit).await?;
+            kept_after = head(connection).await?;
+            rows = event_rows(connection, after, limit).await?;
         }
         if let Some(first) = rows.first() {
             kept_after = first.first_id - 1;
         }
-        self.lanes.ensure(&self.pool, rows.iter().flat_map(|row| row.lanes.iter().copied())).await?;
+        self.lanes.ensure(connection, rows.iter().flat_map(|row| row.lanes.iter().copied())).await?;
         let events = rows.iter().flat_map(|row| self.unpack(row)).filter(|event| event.id > after).collect();
         Ok(EventPage { events, begins_after: kept_after.max(after) })
-    }
-
-    async fn event_rows(&self, after: i64, limit: i64) -> Result<Vec<Row>, StoreError> {
-        // The batch that holds `after` may go on behind it; the next one begins above it. Only what lies above counts for the limit,
-        // so that a batch larger than a page is not all that there ever is on it.
-        let rows = sqlx::query_as(
-            "with page as (
-                select e.*, sum(least(n, first_id + n - 1 - $1))
-                              over (order by first_id rows between unbounded preceding and 1 preceding) as before
-                  from (select * from events
-                         where first_id >= coalesce((select max(first_id) from events where first_id <= $1), 0)
-                         order by first_id limit $2 + 1) e
-             ) select first_id, at, type as code, n, task_ids, lanes, attempts, workers, schedules
-                 from page where coalesce(before, 0) <= $2 order by first_id",
-        )
-        .bind(after)
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows)
     }
 
     fn unpack<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = Event> + 'a {
         let event_type = EventType::ALL.get(row.code as usize).copied();
         (0..row.n as usize).filter_map(move |i| {
+            let who = row.workers.get(i).cloned().flatten();
+            let of_webhook = event_type == Some(EventType::WebhookDisabled);
             Some(Event {
                 id: row.first_id + i as i64,
                 event_type: event_type?,
@@ -245,20 +237,25 @@ impl Store {
                 task_id: row.task_ids.get(i).copied(),
                 queue: row.lanes.get(i).map(|lane| self.lanes.queue(*lane)),
                 attempt: row.attempts.get(i).copied().map(i64::from),
-                worker_id: row.workers.get(i).cloned().flatten(),
                 schedule_id: row.schedules.get(i).copied(),
+                worker_id: who.clone().filter(|_| !of_webhook),
+                webhook_id: who.filter(|_| of_webhook).and_then(|id| id.parse().ok()),
             })
         })
     }
 
-    /// Forgets events that are older than so long.
+    /// Forgets events that are older than so long. What webhooks and callbacks are still to be made of is kept for up to a week.
     ///
     /// # Errors
     /// When the database is not available.
     pub async fn trim_events(&self, kept_seconds: f64) -> Result<u64, StoreError> {
         let done = sqlx::query(
             "delete from events where first_id in
-                (select first_id from events where at < now() - $1 * interval '1 second' order by at limit 10000)",
+                (select first_id from events where at < now() - $1 * interval '1 second' order by at limit 10000)
+                and (first_id <= (select case when callbacks_after_event is null
+                                               and not exists (select from webhooks where disabled_reason is null)
+                                              then 9223372036854775807 else cursor end from webhook_driver)
+                     or at < now() - interval '7 days')",
         )
         .bind(kept_seconds)
         .execute(&self.pool)
@@ -266,6 +263,30 @@ impl Store {
         sqlx::query("delete from task_rates where at < now() - interval '1 hour'").execute(&self.pool).await?;
         Ok(done.rows_affected())
     }
+}
+
+async fn head(connection: &mut PgConnection) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar("select next_id - 1 from event_head").fetch_one(connection).await?)
+}
+
+async fn event_rows(connection: &mut PgConnection, after: i64, limit: i64) -> Result<Vec<Row>, StoreError> {
+    // The batch that holds `after` may go on behind it; the next one begins above it. Only what lies above counts for the limit,
+    // so that a batch larger than a page is not all that there ever is on it.
+    let rows = sqlx::query_as(
+        "with page as (
+            select e.*, sum(least(n, first_id + n - 1 - $1))
+                          over (order by first_id rows between unbounded preceding and 1 preceding) as before
+              from (select * from events
+                     where first_id >= coalesce((select max(first_id) from events where first_id <= $1), 0)
+                     order by first_id limit $2 + 1) e
+         ) select first_id, at, type as code, n, task_ids, lanes, attempts, workers, schedules
+             from page where coalesce(before, 0) <= $2 order by first_id",
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows)
 }
 
 #[cfg(test)]

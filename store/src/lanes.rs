@@ -1,4 +1,7 @@
 //! Lanes: tasks that the same workers can run. Known by heart, since there are few and none ever changes.
+//!
+//! Lanes of the system's own queues (`$webhooks`, `$callbacks`) have ids below 0, and a flow key each: what shares one shares limits.
+//! Their tasks leave no events, and are neither listed nor counted among users'.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -29,6 +32,11 @@ impl Kind {
     }
 }
 
+/// Whether the lane is one of the system's own queues.
+pub const fn is_system(lane: i32) -> bool {
+    lane < 0
+}
+
 /// What the tasks of a lane have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Lane {
@@ -53,7 +61,7 @@ impl Lanes {
         if let Some(id) = self.known(queue, kind) {
             return Ok(id);
         }
-        let queues: i64 = sqlx::query_scalar("select count(distinct queue) from lanes where queue <> $1")
+        let queues: i64 = sqlx::query_scalar("select count(distinct queue) from lanes where queue <> $1 and id > 0")
             .bind(queue)
             .fetch_one(pool)
             .await?;
@@ -86,7 +94,9 @@ impl Lanes {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         for (id, queue, kind) in rows {
             let lane = Lane { id, queue: queue.into(), kind: Kind::from_code(kind) };
-            known.by_key.insert((lane.queue.clone(), lane.kind), id);
+            if !is_system(id) {
+                known.by_key.insert((lane.queue.clone(), lane.kind), id);
+            }
             known.by_id.insert(id, lane);
         }
         Ok(())

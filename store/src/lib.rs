@@ -3,8 +3,8 @@
 //! In reading order: [`rules`] (what may happen to a task, without a database), [`database`] (connections, migrations),
 //! [`create`], [`read`], [`replica`] (the same from a standby), [`change`] (what users do), [`claim`], [`outcome`], [`rescue`] (what coordinators do), [`fleet`]
 //! (workers and coordinators), [`keys`] (API keys), [`quotas`] (what gateways have admitted), [`schedules`] (what makes tasks again and
-//! again), [`events`] (the log), [`stats`], [`deep`] (when to look from the bottom), [`wakeup`] (notifications), [`upkeep`]
-//! (partitions, retention).
+//! again), [`events`] (the log), [`webhooks`] (what is sent of it), [`stats`], [`deep`] (when to look from the bottom), [`wakeup`]
+//! (notifications), [`upkeep`] (partitions, retention).
 
 pub mod rules;
 
@@ -31,6 +31,7 @@ pub mod events;
 pub mod stats;
 pub mod upkeep;
 pub mod wakeup;
+pub mod webhooks;
 
 mod backlog;
 mod lanes;
@@ -38,7 +39,7 @@ mod row;
 mod silence;
 
 pub use change::{Bulk, Cancel, Retry};
-pub use create::{Due, Known, Once, OnceKey, TaskToCreate};
+pub use create::{Callbacks, Due, Known, Once, OnceKey, TaskToCreate};
 pub use database::{DatabaseArgs, Store};
 pub use error::StoreError;
 pub use events::EventPage;

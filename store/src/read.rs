@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::database::Store;
 use crate::error::StoreError;
+use crate::lanes::is_system;
 use crate::row::{TaskRow, status_code, status_from, task_columns};
 
 /// A page of tasks, and where the next one begins.
@@ -22,6 +23,8 @@ pub struct TaskPage {
 
 /// Rows of each table that one page may look at: what does not match the filters is passed over, up to here.
 const SCANNED_MAX: i64 = 5_000;
+/// Rows that a page without filters looks at for each that it shows, where deliveries lie among the tasks.
+const BESIDES_SYSTEM_TASKS: i64 = 4;
 /// Clocks of gateways, which make the ids, may differ from the database's by so much.
 const CLOCK_SLACK: TimeDelta = TimeDelta::minutes(5);
 
@@ -41,7 +44,8 @@ macro_rules! list_sql {
             select ",
             task_columns!($which),
             ", (select id from edge) as edge from scanned
-             where ($4::smallint is null or status = $4)
+             where (lane > 0 or $5::integer[] is not null)
+               and ($4::smallint is null or status = $4)
                and ($5::integer[] is null or lane = any($5))
                and ($6::jsonb is null or tags @> $6)
                and ($7::text is null or worker_id = $7)
@@ -173,6 +177,7 @@ struct ListQuery {
     created_before: Option<DateTime<Utc>>,
     schedule_id: Option<Uuid>,
     page_size: i64,
+    has_system_tasks: bool,
 }
 
 /// What one table has for a page.
@@ -210,6 +215,7 @@ impl ListQuery {
             created_before: filter.created_before,
             schedule_id: filter.schedule_id,
             page_size,
+            has_system_tasks: store.lanes.all().iter().any(|lane| is_system(lane.id)),
         })
     }
 
@@ -223,8 +229,17 @@ impl ListQuery {
             || self.schedule_id.is_some()
     }
 
+    /// Without filters, all that is passed over is what system queues hold, where there are any.
+    fn scanned_max(&self) -> i64 {
+        match (self.has_filters(), self.has_system_tasks) {
+            (true, _) => SCANNED_MAX,
+            (false, true) => (self.page_size + 1) * BESIDES_SYSTEM_TASKS,
+            (false, false) => self.page_size + 1,
+        }
+    }
+
     async fn scan(&self, connection: &mut PgConnection, sql: &'static str) -> Result<Scan, StoreError> {
-        let scanned_max = if self.has_filters() { SCANNED_MAX } else { self.page_size + 1 };
+        let scanned_max = self.scanned_max();
         let rows = sqlx::query(sql)
             .bind(self.before)
             .bind(self.from)
@@ -273,7 +288,7 @@ impl ListQuery {
 }
 
 /// The lowest UUIDv7 of a moment.
-fn first_id(at: DateTime<Utc>) -> Uuid {
+pub(crate) fn first_id(at: DateTime<Utc>) -> Uuid {
     let ms = u64::try_from(at.timestamp_millis()).unwrap_or(0);
     Uuid::from_u128(u128::from(ms) << 80)
 }

@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, Row};
-use taskmaster_openapi::task::{HttpWork, RetryPolicy, Task, TaskError, TaskResult, TaskStatus, Work};
+use taskmaster_openapi::task::{Callback, HttpWork, RetryPolicy, Task, TaskError, TaskResult, TaskStatus, Work};
 
+use crate::create::Callbacks;
 use crate::lanes::Lanes;
 
 /// The columns both tables share, and when the task ended: what [`TaskRow`] reads.
@@ -22,7 +23,7 @@ macro_rules! task_columns {
         concat!(
             "id, run_at, created_at, scheduled_at, claim, picked_at, started_at, cancel_requested_at, lane, timeout_seconds, \
              priority, status, attempt, max_attempts, hand_backs, lost_workers, worker_id, work, retry, tags, result, error, \
-             schedule_id, ",
+             schedule_id, callbacks, ",
             $finished_at,
             " as finished_at"
         )
@@ -91,8 +92,11 @@ impl<'r> FromRow<'r, PgRow> for TaskRow {
             result: row.try_get::<Option<Json<TaskResult>>, _>("result")?.map(|j| j.0),
             error: row.try_get::<Option<Json<TaskError>>, _>("error")?.map(|j| j.0),
             schedule_id: row.try_get("schedule_id")?,
+            callback: None,
+            failure_callback: None,
         };
         show_work(&mut task, work);
+        show_callbacks(&mut task, row.try_get::<Option<Json<Callbacks>>, _>("callbacks")?.map(|j| j.0));
         Ok(TaskRow { task, lane: row.try_get("lane")?, claim: row.try_get("claim")? })
     }
 }
@@ -108,19 +112,36 @@ pub(crate) fn show_work(task: &mut Task, work: Work) {
     match work {
         Work::Command(command) => task.command = Some(command),
         Work::Argv(argv) => task.argv = Some(argv),
-        Work::Http(http) => task.http = Some(redacted(http)),
+        Work::Http(http) => task.http = Some(redacted_work(http)),
     }
+}
+
+/// Puts the callbacks where readers see them, without what can be written but not read back.
+pub(crate) fn show_callbacks(task: &mut Task, callbacks: Option<Callbacks>) {
+    let Some(Callbacks { callback, failure_callback }) = callbacks else { return };
+    task.callback = callback.map(redacted_callback);
+    task.failure_callback = failure_callback.map(redacted_callback);
+}
+
+/// A request without what can be written but not read back.
+pub(crate) fn redacted_work(http: HttpWork) -> HttpWork {
+    HttpWork { headers: redacted(http.headers), ..http }
+}
+
+/// A callback without what can be written but not read back.
+pub(crate) fn redacted_callback(callback: Callback) -> Callback {
+    Callback { headers: redacted(callback.headers), secret: None, ..callback }
 }
 
 const HIDDEN: &str = "***";
 
-pub(crate) fn redacted(http: HttpWork) -> HttpWork {
+/// Headers without the values that are secrets.
+pub(crate) fn redacted(headers: BTreeMap<String, String>) -> BTreeMap<String, String> {
     let show = |(name, value): (String, String)| match is_sensitive(&name) {
         true => (name, HIDDEN.to_owned()),
         false => (name, value),
     };
-    let headers: BTreeMap<String, String> = http.headers.into_iter().map(show).collect();
-    HttpWork { headers, ..http }
+    headers.into_iter().map(show).collect()
 }
 
 /// Headers whose values are secrets; the rule of [`HttpWork::headers`].
@@ -137,9 +158,7 @@ mod tests {
     #[test]
     fn sensitive_headers_are_not_read_back() {
         let names = ["Authorization", "X-Api-Key", "x-hub-signature-256", "Cookie", "X-Auth-Token", "Accept"];
-        let headers = names.iter().map(|n| ((*n).to_owned(), "value".to_owned())).collect();
-        let http = HttpWork { method: Default::default(), url: String::new(), headers, body: None, body_base64: None };
-        let shown = redacted(http).headers;
+        let shown = redacted(names.iter().map(|n| ((*n).to_owned(), "value".to_owned())).collect());
         assert_eq!(shown["Accept"], "value");
         assert!(names[..5].iter().all(|n| shown[*n] == HIDDEN), "{shown:?}");
     }

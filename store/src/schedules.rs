@@ -23,9 +23,9 @@ use taskmaster_openapi::schedule::{CatchUp, Overlap, Schedule, TaskTemplate};
 use taskmaster_openapi::task::{RetryPolicy, Work};
 use uuid::Uuid;
 
-use crate::create::TaskToCreate;
+use crate::create::{Callbacks, TaskToCreate};
 use crate::lanes::Lanes;
-use crate::row::redacted;
+use crate::row::{redacted_callback, redacted_work};
 
 use recurrence::{Recurrence, WrongRecurrence, jitter};
 
@@ -145,7 +145,7 @@ macro_rules! schedule_columns {
         concat!(
             crate::schedules::clockwork_columns!(),
             ", revision, name, catch_up, catch_up_window_seconds, pause_after_failures, lane, timeout_seconds, priority, max_attempts,
-             work, retry, tags, changed_at, paused_at, pause_reason, now() as now,
+             work, retry, tags, callbacks, changed_at, paused_at, pause_reason, now() as now,
              case when last_fire_at <= now() then last_fire_at
                   else (select r.fire_at from schedule_runs r
                          where r.schedule_id = schedules.id and r.fire_at <= now() and r.kind = 0 and r.state = 0
@@ -172,6 +172,9 @@ impl<'r> FromRow<'r, PgRow> for ScheduleRow {
             tags: row.try_get::<Option<Json<Vec<String>>>, _>("tags")?.map(|json| json.0),
             ..TaskTemplate::default()
         };
+        if let Some(Json(callbacks)) = row.try_get::<Option<Json<Callbacks>>, _>("callbacks")? {
+            (task.callback, task.failure_callback) = (callbacks.callback, callbacks.failure_callback);
+        }
         match work {
             Work::Command(command) => task.command = Some(command),
             Work::Argv(argv) => task.argv = Some(argv),
@@ -220,7 +223,10 @@ impl ScheduleRow {
 
     fn shown(self, lanes: &Lanes) -> Schedule {
         let mut schedule = self.whole(lanes);
-        schedule.task.http = schedule.task.http.map(redacted);
+        let task = &mut schedule.task;
+        task.http = task.http.take().map(redacted_work);
+        task.callback = task.callback.take().map(redacted_callback);
+        task.failure_callback = task.failure_callback.take().map(redacted_callback);
         schedule
     }
 }

@@ -345,7 +345,8 @@ impl Followed {
             | EventType::ScheduleMissed
             | EventType::ScheduleSkipped
             | EventType::SchedulePaused
-            | EventType::ScheduleResumed => return true,
+            | EventType::ScheduleResumed
+            | EventType::WebhookDisabled => return true,
         };
         self.picks += usize::from(event == EventType::TaskPicked);
         self.state = Some(next);
@@ -433,6 +434,7 @@ mod tests {
             attempt: None,
             worker_id: None,
             schedule_id: None,
+            webhook_id: None,
         };
         let events: Vec<Event> = events.concat().into_iter().enumerate().map(event).collect();
         History {

@@ -197,6 +197,7 @@ async fn events(connection: &mut PgConnection) -> (Vec<LogRow>, Vec<Event>) {
             attempt: attempts.get(i).copied().map(i64::from),
             worker_id: workers.get(i).cloned().flatten(),
             schedule_id: None,
+            webhook_id: None,
         })
     };
     (log_rows, rows.into_iter().flat_map(unpack).collect())

@@ -3,7 +3,8 @@
 //! In reading order: `history` (what happened, from three sides), `checker` (what must hold of it), `target` and `load` (what
 //! tasks do, and who creates them), `proxy` and `world` (processes, and the ways between them), `focused` (one fault at a time),
 //! `mixed` (all of them at once, under load), `schedules` (which fire
-//! while coordinators are killed), `sabotage` (the product spoilt on purpose: the checker sees it). What needs root is
+//! while coordinators are killed), `webhooks` (every event reaches its subscriber), `sabotage` (the product spoilt on purpose: the
+//! checker sees it). What needs root is
 //! ignored unless asked for: `network` and `namespaces` (packets lost between hosts), `clock` (wall clocks that jump), `disk` (no
 //! room under the database), `patroni` and `failover` (a database of several servers), `rebinding` (a resolver that lies); `hits` counts
 //! what they hit.
@@ -33,4 +34,5 @@ mod schedules;
 #[path = "../system/support/mod.rs"]
 mod support;
 mod target;
+mod webhooks;
 mod world;

@@ -31,7 +31,8 @@ async fn operations(api: &Api, task: Uuid, worker_id: &str) -> Vec<Operation> {
                 _ => None,
             };
             let method = method.to_uppercase().parse().unwrap();
-            let path = path.replace("{id}", &task.to_string()).replace("{worker_id}", worker_id);
+            let id = task.to_string();
+            let path = path.replace("{id}", &id).replace("{delivery_id}", &id).replace("{worker_id}", worker_id);
             operations.push(Operation { method, path, body });
         }
     }

@@ -22,3 +22,4 @@ mod schedules;
 mod support;
 mod tls;
 mod up;
+mod webhooks;

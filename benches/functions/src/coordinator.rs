@@ -79,7 +79,7 @@ fn give_take_settle() -> Call {
     Box::new(move || {
         let mut settled = 0;
         for (worker_id, claims, taken) in &parts {
-            claims.iter().for_each(|claim| fleet.give(worker_id, *claim, now));
+            claims.iter().for_each(|claim| fleet.give(worker_id, *claim, 1, now));
             fleet.take(worker_id, taken, now);
             settled += fleet.settle(worker_id, claims, true, now).len();
         }
@@ -93,7 +93,7 @@ fn heartbeat() -> Call {
     let mut fleet = fleet(now);
     let id = worker_id(0);
     let held = samples::claims();
-    held.iter().for_each(|claim| fleet.give(&id, *claim, now));
+    held.iter().for_each(|claim| fleet.give(&id, *claim, 1, now));
     Box::new(move || {
         fleet.sign(&id, Sign { held: held.clone(), ..sign(0) }, now);
         held.len() - fleet.missing(&id, &held, now).len()

@@ -63,6 +63,7 @@ fn events() -> Vec<Event> {
         attempt: Some(1),
         worker_id: Some("01890a5d-3c1f-7d60-8f5e-2f1b6a9c0d4e".into()),
         schedule_id: None,
+        webhook_id: None,
     };
     (0..ITEMS).map(event).collect()
 }

@@ -108,6 +108,7 @@ mod tests {
             attempt: Some(1),
             worker_id: worker_id.map(str::to_owned),
             schedule_id: None,
+            webhook_id: None,
         }
     }
 

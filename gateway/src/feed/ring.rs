@@ -252,6 +252,7 @@ mod tests {
             attempt: Some(1),
             worker_id: worker.map(str::to_owned),
             schedule_id: None,
+            webhook_id: None,
         }
     }
 

@@ -34,7 +34,7 @@ pub(super) fn check(work: &HttpWork, errors: &mut Errors) {
     if let Some(detail) = wrong_url(&work.url) {
         errors.add("/http/url", detail);
     }
-    check_headers(&work.headers, errors);
+    check_headers("/http/headers", &work.headers, limits::HEADERS_MAX, errors);
     if work.body.is_some() && work.body_base64.is_some() {
         errors.add("/http/body_base64", "cannot be given together with body");
     }
@@ -56,7 +56,7 @@ pub(super) fn check(work: &HttpWork, errors: &mut Errors) {
     }
 }
 
-fn wrong_url(text: &str) -> Option<String> {
+pub(super) fn wrong_url(text: &str) -> Option<String> {
     let max = limits::URL_BYTES_MAX;
     if text.len() > max {
         return Some(format!("must have at most {max} bytes, and has {}", text.len()));
@@ -83,9 +83,10 @@ fn wrong_url(text: &str) -> Option<String> {
     impossible.then(|| "must not name an unspecified, multicast or broadcast address".into())
 }
 
-fn check_headers(headers: &BTreeMap<String, String>, errors: &mut Errors) {
-    if headers.len() > limits::HEADERS_MAX {
-        errors.add("/http/headers", format!("must be at most {}, and are {}", limits::HEADERS_MAX, headers.len()));
+/// Checks the headers at this pointer, at most so many.
+pub(super) fn check_headers(at: &str, headers: &BTreeMap<String, String>, max: usize, errors: &mut Errors) {
+    if headers.len() > max {
+        errors.add(at, format!("must be at most {max}, and are {}", headers.len()));
         return;
     }
     let mut seen = HashSet::new();
@@ -94,7 +95,7 @@ fn check_headers(headers: &BTreeMap<String, String>, errors: &mut Errors) {
         let twice = || (!seen.insert(name.to_ascii_lowercase())).then(|| "is given twice".to_owned());
         if let Some(detail) = wrong.or_else(twice) {
             let pointer = name.replace('~', "~0").replace('/', "~1");
-            errors.add(format!("/http/headers/{}", pointer.chars().take(100).collect::<String>()), detail);
+            errors.add(format!("{at}/{}", pointer.chars().take(100).collect::<String>()), detail);
         }
     }
 }

@@ -354,6 +354,8 @@ fn any_task() -> impl Strategy<Value = NewTask> {
                     retry,
                     timeout_seconds,
                     tags,
+                    callback: None,
+                    failure_callback: None,
                 }
             },
         )

@@ -50,14 +50,15 @@ pub enum Refusal {
 
 const INSERT: &str = "
 insert into schedules (id, name, cron, every_seconds, time_zone, starts_at, ends_at, jitter_seconds, overlap, catch_up,
-    catch_up_window_seconds, pause_after_failures, lane, timeout_seconds, priority, max_attempts, work, retry, tags, next_fire_at, wake_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::json, $18::json, $19::jsonb, $20, $21)";
+    catch_up_window_seconds, pause_after_failures, lane, timeout_seconds, priority, max_attempts, work, retry, tags, next_fire_at, wake_at, callbacks)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::json, $18::json, $19::jsonb, $20, $21, $22::json)";
 
 const UPDATE: &str = "
 update schedules
    set name = $2, cron = $3, every_seconds = $4, time_zone = $5, starts_at = $6, ends_at = $7, jitter_seconds = $8, overlap = $9,
        catch_up = $10, catch_up_window_seconds = $11, pause_after_failures = $12, lane = $13, timeout_seconds = $14, priority = $15,
        max_attempts = $16, work = $17::json, retry = $18::json, tags = $19::jsonb, next_fire_at = $20, wake_at = $21,
+       callbacks = $22::json,
        is_over = false, revision = revision + 1, changed_at = now()
  where id = $1";
 
@@ -77,6 +78,9 @@ impl Store {
         once: Option<&OnceKey>,
     ) -> Result<Made, StoreError> {
         let lane = self.lanes.id_of(&self.pool, &schedule.task.queue, Kind::of(&schedule.task.work)).await?;
+        if schedule.task.callbacks.is_some() {
+            self.expect_callbacks().await?;
+        }
         let mut transaction = self.begin().await?;
         if let Some(key) = once
             && !take_key(&mut transaction, key, &[id]).await?
@@ -166,6 +170,9 @@ impl Store {
         schedule: &ScheduleToKeep,
     ) -> Result<Changed, StoreError> {
         let lane = self.lanes.id_of(&self.pool, &schedule.task.queue, Kind::of(&schedule.task.work)).await?;
+        if schedule.task.callbacks.is_some() {
+            self.expect_callbacks().await?;
+        }
         let mut transaction = self.begin().await?;
         let Some(locked) = lock(&mut transaction, id).await? else { return Ok(Changed::Refused(Refusal::NotFound)) };
         if locked.revision != revision {
@@ -362,6 +369,7 @@ async fn write(
         .bind((!task.tags.is_empty()).then_some(Json(&task.tags)))
         .bind(next)
         .bind(wake_at(next, schedule.overlap))
+        .bind(task.callbacks.as_ref().map(to_json).transpose()?)
         .execute(connection)
         .await;
     match written {

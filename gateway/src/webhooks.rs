@@ -1,0 +1,159 @@
+//! `/v1/webhooks`: subscriptions are made, listed, changed, rotated and removed.
+
+use std::time::Duration;
+
+use axum::extract::{Extension, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use taskmaster_openapi::gateway::paths;
+use taskmaster_openapi::webhook::{
+    IssuedWebhook, NewWebhook, RotateWebhookRequest, Webhook, WebhookChange, WebhookList,
+};
+use taskmaster_openapi::{Code, Problem, limits};
+use taskmaster_service::extract::{Json, PathParameter};
+use taskmaster_store::webhooks::{Change, Made};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::edge::client::Client;
+use crate::once;
+use crate::validate::webhook;
+
+/// `POST /v1/webhooks`
+pub(crate) async fn create(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+    Json(new): Json<NewWebhook>,
+) -> Result<Response, Problem> {
+    let key = once::key(&headers)?.map(|key| once::once_key(&app, &client, key, once::digest(&("webhook", &new))));
+    let (settings, secret) = webhook::new(new)?;
+    match app.store.create_webhook(Uuid::now_v7(), &settings, &secret, key.as_ref()).await? {
+        Made::Made(webhook) => issued(StatusCode::CREATED, IssuedWebhook { webhook, secret: secret.expose() }),
+        Made::Replayed(id) => {
+            let (webhook, secret) = app.store.webhook_and_secret(id).await?.ok_or_else(not_found)?;
+            Ok(once::replayed(issued(StatusCode::CREATED, IssuedWebhook { webhook, secret })?))
+        }
+        Made::Mismatch => Err(once::mismatch()),
+        Made::TooMany => {
+            let detail = format!("There are {} webhooks, the most there may be: delete one.", limits::WEBHOOKS_MAX);
+            Err(Problem::new(Code::TooManyWebhooks, detail))
+        }
+    }
+}
+
+/// `GET /v1/webhooks`
+pub(crate) async fn list(State(app): State<App>) -> Result<axum::Json<WebhookList>, Problem> {
+    Ok(axum::Json(WebhookList { webhooks: app.store.webhooks().await? }))
+}
+
+/// `GET /v1/webhooks/{id}`
+pub(crate) async fn get(State(app): State<App>, PathParameter(id): PathParameter<Uuid>) -> Result<Response, Problem> {
+    let webhook = app.store.webhook(id).await?.ok_or_else(not_found)?;
+    tagged(&webhook, axum::Json(&webhook).into_response())
+}
+
+/// `PATCH /v1/webhooks/{id}`
+pub(crate) async fn change(
+    State(app): State<App>,
+    PathParameter(id): PathParameter<Uuid>,
+    headers: HeaderMap,
+    Json(change): Json<WebhookChange>,
+) -> Result<Response, Problem> {
+    let version = if_match(&headers)?;
+    match app.store.change_webhook(id, version, webhook::change(change)?).await? {
+        Change::Changed(webhook) => tagged(&webhook, axum::Json(&webhook).into_response()),
+        Change::Conflict => Err(Problem::new(
+            Code::PreconditionFailed,
+            "The webhook was changed since If-Match was read. Get it again, and decide anew.",
+        )),
+        Change::NotFound => Err(not_found()),
+    }
+}
+
+/// `DELETE /v1/webhooks/{id}`
+pub(crate) async fn delete(
+    State(app): State<App>,
+    PathParameter(id): PathParameter<Uuid>,
+) -> Result<StatusCode, Problem> {
+    match app.store.delete_webhook(id).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(not_found()),
+    }
+}
+
+/// `POST /v1/webhooks/{id}/rotate`
+pub(crate) async fn rotate(
+    State(app): State<App>,
+    PathParameter(id): PathParameter<Uuid>,
+    Json(asked): Json<RotateWebhookRequest>,
+) -> Result<Response, Problem> {
+    let secret = webhook::secret(asked.secret.as_deref())?;
+    let max = limits::KEY_OVERLAP_SECONDS_MAX;
+    let overlap = match asked.overlap_seconds.unwrap_or(limits::KEY_OVERLAP_SECONDS_DEFAULT) {
+        seconds if (0..=max).contains(&seconds) => Duration::from_secs(seconds.unsigned_abs()),
+        _ => {
+            let detail = format!("must be a whole number from 0 to {max}");
+            return Err(Problem::field(Code::ValidationFailed, "/overlap_seconds", detail));
+        }
+    };
+    let webhook = app.store.rotate_webhook(id, &secret, overlap).await?.ok_or_else(not_found)?;
+    issued(StatusCode::OK, IssuedWebhook { webhook, secret: secret.expose() })
+}
+
+pub(crate) fn not_found() -> Problem {
+    Problem::new(Code::WebhookNotFound, "No webhook has this id. GET /v1/webhooks lists those that there are.")
+}
+
+pub(crate) fn disabled() -> Problem {
+    Problem::new(Code::WebhookDisabled, "The webhook is disabled. Enable it first: PATCH with {\"enabled\": true}.")
+}
+
+fn issued(status: StatusCode, issued: IssuedWebhook) -> Result<Response, Problem> {
+    let location = paths::WEBHOOK.replace("{id}", &issued.webhook.id.to_string());
+    let answer = match status {
+        StatusCode::CREATED => (status, [(header::LOCATION, location)], axum::Json(&issued)).into_response(),
+        _ => (status, axum::Json(&issued)).into_response(),
+    };
+    tagged(&issued.webhook, answer)
+}
+
+/// The answer with the `ETag` of what is set: figures change without it.
+fn tagged(webhook: &Webhook, mut answer: Response) -> Result<Response, Problem> {
+    let tag = HeaderValue::try_from(format!("\"{}\"", webhook.version)).map_err(|_| Problem::internal())?;
+    answer.headers_mut().insert(header::ETAG, tag);
+    Ok(answer)
+}
+
+/// The version that `If-Match` names; `None` without one, or for `*`.
+fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
+    let wrong = || {
+        let detail = "must be one ETag of this webhook, such as \"3\", or *";
+        Problem::field(Code::InvalidHeader, "If-Match", detail)
+    };
+    let mut given = headers.get_all(header::IF_MATCH).iter();
+    let Some(value) = given.next() else { return Ok(None) };
+    let text = value.to_str().ok().filter(|_| given.next().is_none()).ok_or_else(wrong)?.trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    // Another tag is one that the webhook does not have.
+    version.map(|version| Some(version.parse().unwrap_or(-1))).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn if_match_names_a_version() {
+        let of = |value: &'static str| {
+            let headers = HeaderMap::from_iter([(header::IF_MATCH, HeaderValue::from_static(value))]);
+            if_match(&headers).map_err(|problem| problem.code)
+        };
+        assert_eq!(if_match(&HeaderMap::new()), Ok(None));
+        assert_eq!([of("*"), of("\"3\""), of("\"x\"")], [Ok(None), Ok(Some(3)), Ok(Some(-1))]);
+        assert_eq!([of("3"), of("W/\"3\"")], [Err(Code::InvalidHeader), Err(Code::InvalidHeader)]);
+    }
+}
