@@ -245,8 +245,9 @@ impl Pair {
     async fn claim(&mut self) {
         let seats: Vec<String> = (0..self.random.random_range(1..6)).map(|_| self.any_worker()).collect();
         let lanes = self.store.lanes().await.unwrap();
-        let bands: Vec<BandFrom> =
-            Band::of(lanes.iter().map(|lane| lane.id)).map(|band| BandFrom { band, low_water: None, max: usize::MAX }).collect();
+        let bands: Vec<BandFrom> = Band::of(lanes.iter().map(|lane| lane.id))
+            .map(|band| BandFrom { band, low_water: None, max: usize::MAX })
+            .collect();
         let waiting = self.model.values().filter(|task| task.status == TaskStatus::Queued).count();
         let claimed = self.store.claim(self.coordinator, &bands, &seats, 0.0).await.unwrap().tasks;
         self.log.push(format!("claim {seats:?}: {}", claimed.len()));

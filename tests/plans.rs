@@ -129,8 +129,9 @@ fn report(claimed: &ClaimedTask, status: ReportStatus) -> WorkerReport {
 
 async fn claim(store: &Store, tasks: usize) -> Vec<ClaimedTask> {
     let lanes = store.lanes().await.unwrap();
-    let bands: Vec<BandFrom> =
-        Band::of(lanes.iter().map(|lane| lane.id)).map(|band| BandFrom { band, low_water: None, max: usize::MAX }).collect();
+    let bands: Vec<BandFrom> = Band::of(lanes.iter().map(|lane| lane.id))
+        .map(|band| BandFrom { band, low_water: None, max: usize::MAX })
+        .collect();
     let claimed = store.claim(Uuid::now_v7(), &bands, &vec![WORKER.to_owned(); tasks], 0.0).await.unwrap().tasks;
     assert_eq!(claimed.len(), tasks);
     claimed

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use sqlx::{ConnectOptions, PgPool};
 use taskmaster::postgres::{Options, PrivatePostgres};
+use taskmaster_openapi::event::EventType;
 use taskmaster_openapi::gateway::TaskFilter;
 use taskmaster_openapi::report::{ReportCode, ReportStatus, StatusReport, TaskClaim};
-use taskmaster_openapi::event::EventType;
 use taskmaster_openapi::task::{HttpWork, TaskStatus, Work};
 use taskmaster_openapi::webhook::{DisabledReason, Webhook};
 use taskmaster_store::claim::{Band, BandFrom, ClaimedTask};
@@ -414,7 +414,7 @@ async fn webhook(store: &Store) -> Webhook {
         enabled: true,
     };
     match store.create_webhook(Uuid::now_v7(), &settings, &WebhookSecret::random(), None).await.unwrap() {
-        Made::Made(webhook) => webhook,
+        Made::Made(webhook) => *webhook,
         other => panic!("{other:?}"),
     }
 }
@@ -440,15 +440,22 @@ async fn however_many_drive_each_event_is_made_one_delivery_and_a_log_that_was_d
         while store.drive_webhooks().await.unwrap().more {}
         store.drive_webhooks().await.unwrap();
     };
-    let stores: Vec<Store> =
-        (0..3).map(|_| Store::new(f.server.connect_options(), &DatabaseArgs::default())).collect();
+    let stores: Vec<Store> = (0..3).map(|_| Store::new(f.server.connect_options(), &DatabaseArgs::default())).collect();
     tokio::join!(drive(&stores[0]), drive(&stores[1]), drive(&stores[2]));
     drive(&f.store).await;
     let number = async |sql: &'static str| sqlx::query_scalar::<_, i64>(sql).fetch_one(&f.sql).await.unwrap();
     let of = "select count(distinct task_id) from webhook_deliveries";
-    assert_eq!((number(of).await, number("select count(*) from webhook_deliveries").await), (300, 300), "of {}", ids.len());
+    assert_eq!(
+        (number(of).await, number("select count(*) from webhook_deliveries").await),
+        (300, 300),
+        "of {}",
+        ids.len()
+    );
     assert_eq!(number("select count(*) from tasks where lane < 0").await, 300);
-    assert_eq!(number("select count(*) from events where task_ids && (select array_agg(id) from webhook_deliveries)").await, 0);
+    assert_eq!(
+        number("select count(*) from events where task_ids && (select array_agg(id) from webhook_deliveries)").await,
+        0
+    );
     assert_eq!(f.store.stats().await.unwrap().tasks.queued, 0);
 
     // What is not looked at yet is not dropped with the rest; what is dropped all the same is told of.

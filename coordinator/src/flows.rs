@@ -99,9 +99,17 @@ mod tests {
         (-5..0).for_each(|lane| flows.ended(lane, false));
         let rooms = flows.rooms(&[-1, -2, -3, -4, -5, -9], &HashMap::from([(-1, 1)]), 16);
         let failing: usize = (-5..0).map(|lane| rooms[&lane]).sum();
-        assert_eq!((failing, rooms[&-9]), (3, 4), "eight of sixteen slots, four of them for five that are down: {rooms:?}");
+        assert_eq!(
+            (failing, rooms[&-9]),
+            (3, 4),
+            "eight of sixteen slots, four of them for five that are down: {rooms:?}"
+        );
         let one_hangs = HashMap::from([(-1, 1)]);
-        assert_eq!(Flows::default().rooms(&[-1, -2], &one_hangs, 5), HashMap::from([(-1, 0), (-2, 1)]), "two of five slots");
+        assert_eq!(
+            Flows::default().rooms(&[-1, -2], &one_hangs, 5),
+            HashMap::from([(-1, 0), (-2, 1)]),
+            "two of five slots"
+        );
     }
 
     #[test]

@@ -196,7 +196,9 @@ impl Poller {
     /// Every band that there can be.
     fn all_bands(&self) -> Vec<BandFrom> {
         let mark = |band| self.bands.get(&band).and_then(|watch| watch.low_water);
-        Band::of(self.lanes.iter().map(|lane| lane.id)).map(|band| BandFrom { band, low_water: mark(band), max: usize::MAX }).collect()
+        Band::of(self.lanes.iter().map(|lane| lane.id))
+            .map(|band| BandFrom { band, low_water: mark(band), max: usize::MAX })
+            .collect()
     }
 
     /// One claim for each group of workers that has room. `true` when there may be more to claim.

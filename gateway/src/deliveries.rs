@@ -100,7 +100,10 @@ fn range(asked: ReplayRequest) -> Result<Range, Problem> {
     let mut errors = Vec::new();
     let status = asked.status.unwrap_or(TaskStatus::Failed);
     if matches!(status, TaskStatus::Picked | TaskStatus::Started) {
-        errors.push(FieldError::new("/status", "must be one of FAILED, COMPLETE, CANCELLED, QUEUED: others are on their way"));
+        errors.push(FieldError::new(
+            "/status",
+            "must be one of FAILED, COMPLETE, CANCELLED, QUEUED: others are on their way",
+        ));
     }
     let times = [("/created_after", asked.created_after), ("/created_before", asked.created_before)];
     let unstorable = |at: &Option<DateTime<Utc>>| at.is_some_and(|at| !validate::is_storable(at));
@@ -138,7 +141,9 @@ mod tests {
 
     #[test]
     fn a_range_is_of_what_has_ended_or_waits() {
-        let of = |body: &str| range(serde_json::from_str(body).unwrap()).map_err(|problem| problem.errors[0].pointer.clone());
+        let of = |body: &str| {
+            range(serde_json::from_str(body).unwrap()).map_err(|problem| problem.errors[0].pointer.clone())
+        };
         assert_eq!(of("{}").unwrap().status, TaskStatus::Failed);
         assert_eq!(of(r#"{"status":"STARTED"}"#).unwrap_err(), "/status");
         assert_eq!(of(r#"{"created_after":"+20000-01-01T00:00:00Z"}"#).unwrap_err(), "/created_after");

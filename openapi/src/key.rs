@@ -29,14 +29,8 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Scope; 6] = [
-        Scope::TasksRead,
-        Scope::TasksWrite,
-        Scope::CommandsRun,
-        Scope::Workers,
-        Scope::WebhooksWrite,
-        Scope::Admin,
-    ];
+    pub const ALL: [Scope; 6] =
+        [Scope::TasksRead, Scope::TasksWrite, Scope::CommandsRun, Scope::Workers, Scope::WebhooksWrite, Scope::Admin];
 
     /// The scope as it is written.
     pub fn as_str(self) -> &'static str {

@@ -27,7 +27,9 @@ impl Band {
     /// Every band that there can be of the lanes with these ids.
     pub fn of(lanes: impl IntoIterator<Item = i32>) -> impl Iterator<Item = Self> {
         let priorities = |lane| if is_system(lane) { &PRIORITIES[..1] } else { &PRIORITIES[..] };
-        lanes.into_iter().flat_map(move |lane| priorities(lane).iter().map(move |priority| Self { lane, priority: *priority }))
+        lanes
+            .into_iter()
+            .flat_map(move |lane| priorities(lane).iter().map(move |priority| Self { lane, priority: *priority }))
     }
 }
 

@@ -23,10 +23,10 @@ pub mod keys;
 pub mod quotas;
 
 pub mod events;
-pub mod webhooks;
 pub mod stats;
 pub mod upkeep;
 pub mod wakeup;
+pub mod webhooks;
 
 mod backlog;
 mod lanes;

@@ -70,7 +70,8 @@ async fn events_reach_who_wants_them_signed_once_and_are_kept_in_a_log() {
     let target = Target::quick().await;
     let system = System::builder().coordinators(2).start().await;
     let api = &system.api;
-    let all = subscribe(api, json!({"url": target.url("/all"), "headers": {"X-Api-Key": "hunter2", "X-Plain": "1"}})).await;
+    let all =
+        subscribe(api, json!({"url": target.url("/all"), "headers": {"X-Api-Key": "hunter2", "X-Plain": "1"}})).await;
     let mail = json!({"url": target.url("/mail"), "events": ["task.scheduled", "task.failed"], "queues": ["mail"]});
     let mail = subscribe(api, mail).await;
     let tagged = subscribe(api, json!({"url": target.url("/tagged"), "tags": ["nightly"], "only": "failures"})).await;
@@ -135,7 +136,9 @@ async fn events_reach_who_wants_them_signed_once_and_are_kept_in_a_log() {
     assert_eq!(own, HashSet::from([fine.id, failed.id]));
     assert_eq!(api.stats().await.queues.len(), 2);
     assert_eq!(api.list("queue=$webhooks").await.len(), 5);
-    let mut seen = api.fetch("/v1/tasks?queue=$webhooks").await.text + &api.fetch("/v1/webhooks").await.text + &api.fetch(&path).await.text;
+    let mut seen = api.fetch("/v1/tasks?queue=$webhooks").await.text
+        + &api.fetch("/v1/webhooks").await.text
+        + &api.fetch(&path).await.text;
     for process in system.coordinators.iter().chain(&system.workers) {
         seen += &process.log().join("\n");
     }
@@ -157,7 +160,8 @@ async fn a_webhook_is_made_once_changed_with_care_rotated_tested_and_deleted() {
     let system = System::builder().start().await;
     let api = &system.api;
     let new = json!({"url": target.url("/one"), "events": ["task.failed"], "description": "on call"});
-    let made = async |body: &Value| api.send(Method::POST, "/v1/webhooks", Some(body), &[("Idempotency-Key", "k")]).await;
+    let made =
+        async |body: &Value| api.send(Method::POST, "/v1/webhooks", Some(body), &[("Idempotency-Key", "k")]).await;
     let first = made(&new).await;
     let issued: IssuedWebhook = first.expect(201);
     let path = format!("/v1/webhooks/{}", issued.webhook.id);
@@ -175,9 +179,7 @@ async fn a_webhook_is_made_once_changed_with_care_rotated_tested_and_deleted() {
     let stale = change(json!({"description": null}), "\"1\"").await;
     assert_eq!((stale.status.as_u16(), stale.json()["code"].as_str()), (412, Some("precondition_failed")));
 
-    let test = async || -> Delivery {
-        api.send(Method::POST, &format!("{path}/test"), None, &[]).await.expect(202)
-    };
+    let test = async || -> Delivery { api.send(Method::POST, &format!("{path}/test"), None, &[]).await.expect(202) };
     let tested = test().await;
     let arrival = target.arrived(1).await.pop().unwrap();
     assert_eq!((arrival.path.as_str(), body(&arrival)["type"].as_str()), ("/two", Some("webhook.test")));
@@ -294,7 +296,8 @@ async fn one_that_waits_for_its_next_attempt_is_tried_at_once_when_asked() {
     let webhook = subscribe(api, json!({"url": target.url("/"), "retry": {"delays_seconds": [3600]}})).await.webhook;
     api.run(json!({"command": "true"})).await;
     target.arrived(1).await;
-    let waits = async || deliveries(api, webhook.id, "status=QUEUED").await.pop().filter(|delivery| delivery.attempt == 1);
+    let waits =
+        async || deliveries(api, webhook.id, "status=QUEUED").await.pop().filter(|delivery| delivery.attempt == 1);
     let waiting = until("it waits", waits).await;
     assert!(waiting.next_attempt_at.unwrap() > chrono::Utc::now() + chrono::TimeDelta::minutes(30));
     let asked = json!({"status": "QUEUED"});
@@ -345,7 +348,8 @@ async fn a_subscriber_that_hangs_delays_neither_others_nor_tasks() {
     api.all_ended(&ids).await;
     eprintln!("    50 tasks beside a subscriber that hangs took {:.2?}", began.elapsed());
     let of = |path: &str| target.arrivals().iter().filter(|arrival| arrival.path == path).count();
-    until_within(Duration::from_secs(15), "the other is told everything", async || (of("/well") == 50).then_some(())).await;
+    until_within(Duration::from_secs(15), "the other is told everything", async || (of("/well") == 50).then_some(()))
+        .await;
     let took = began.elapsed();
     eprintln!("    50 deliveries beside it took {took:.2?}");
     assert_eq!(of("/hangs"), 1, "one at a time");
@@ -394,8 +398,10 @@ async fn callbacks_are_told_of_the_end_with_the_result_and_failure_callbacks_of_
     assert!(!header(&told, "webhook-id").is_empty());
     assert_eq!(api.list(&format!("queue=$callbacks&tag={}", failed.id)).await.len(), 2);
 
-    let refused = api.post("/v1/tasks", &json!({"command": "true", "callback": {"url": "ftp://x", "secret": "x"}})).await;
-    let pointers: Vec<Value> = refused.json()["errors"].as_array().unwrap().iter().map(|e| e["pointer"].clone()).collect();
+    let refused =
+        api.post("/v1/tasks", &json!({"command": "true", "callback": {"url": "ftp://x", "secret": "x"}})).await;
+    let pointers: Vec<Value> =
+        refused.json()["errors"].as_array().unwrap().iter().map(|e| e["pointer"].clone()).collect();
     assert_eq!(pointers, ["/callback/url", "/callback/secret"]);
     let own = api.post("/v1/tasks", &json!({"command": "true", "queue": "$webhooks"})).await;
     assert_eq!(own.json()["errors"][0]["pointer"], "/queue");

@@ -185,7 +185,13 @@ impl Store {
         let scanned_max = if status.is_some() { SCANNED_MAX } else { page_size + 1 };
         let before = before.unwrap_or(Uuid::max());
         let list = |status: Option<i16>, page_size: i64| {
-            sqlx::query(LIST).bind(webhook_id).bind(before).bind(scanned_max).bind(status).bind(page_size).fetch_all(&self.pool)
+            sqlx::query(LIST)
+                .bind(webhook_id)
+                .bind(before)
+                .bind(scanned_max)
+                .bind(status)
+                .bind(page_size)
+                .fetch_all(&self.pool)
         };
         let rows = list(status.map(status_code), page_size).await?;
         let edge: Option<Uuid> = match rows.first() {
@@ -208,8 +214,7 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn delivery(&self, webhook_id: Uuid, id: Uuid) -> Result<Option<DeliveryDetail>, StoreError> {
-        let row: Option<DeliveryRow> =
-            sqlx::query_as(ONE).bind(webhook_id).bind(id).fetch_optional(&self.pool).await?;
+        let row: Option<DeliveryRow> = sqlx::query_as(ONE).bind(webhook_id).bind(id).fetch_optional(&self.pool).await?;
         let Some(DeliveryRow(delivery)) = row else { return Ok(None) };
         let Some(task) = self.get(id).await? else { return Ok(None) };
         let attempts = self.attempts(id).await?.unwrap_or_default();
@@ -223,8 +228,7 @@ impl Store {
     }
 
     async fn brief(&self, webhook_id: Uuid, id: Uuid) -> Result<Asked<Delivery>, StoreError> {
-        let row: Option<DeliveryRow> =
-            sqlx::query_as(ONE).bind(webhook_id).bind(id).fetch_optional(&self.pool).await?;
+        let row: Option<DeliveryRow> = sqlx::query_as(ONE).bind(webhook_id).bind(id).fetch_optional(&self.pool).await?;
         Ok(row.map_or(Asked::NoDelivery, |DeliveryRow(delivery)| Asked::Done(delivery)))
     }
 
@@ -286,8 +290,14 @@ impl Store {
         let above = range.created_before.map_or(end, |at| first_id(at + CLOCK_SLACK).min(end));
         let mut from = range.created_after.map_or(Uuid::nil(), |at| first_id(at - CLOCK_SLACK));
         for _ in 0..STEPS_MAX {
-            let rows: Vec<(Uuid, DateTime<Utc>, i16)> =
-                sqlx::query_as(RANGE).bind(webhook_id).bind(from).bind(above).bind(STEP).bind(range.status == TaskStatus::Queued).fetch_all(&self.pool).await?;
+            let rows: Vec<(Uuid, DateTime<Utc>, i16)> = sqlx::query_as(RANGE)
+                .bind(webhook_id)
+                .bind(from)
+                .bind(above)
+                .bind(STEP)
+                .bind(range.status == TaskStatus::Queued)
+                .fetch_all(&self.pool)
+                .await?;
             let Some((last, last_at, _)) = rows.last().copied() else {
                 replay.more_after = None;
                 break;
@@ -344,8 +354,7 @@ impl Store {
 
     /// Deliveries that wait for their next attempt are due now. Gives back how many.
     async fn hurry(&self, webhook: &Subscription, ids: &[Uuid]) -> Result<usize, StoreError> {
-        let (hurried, _): (i64, i64) =
-            sqlx::query_as(HURRY).bind(ids).bind(webhook.lane).fetch_one(&self.pool).await?;
+        let (hurried, _): (i64, i64) = sqlx::query_as(HURRY).bind(ids).bind(webhook.lane).fetch_one(&self.pool).await?;
         Ok(hurried as usize)
     }
 }

@@ -184,9 +184,8 @@ impl Store {
             events.iter().filter(|event| wanted(event) || ends(event)).filter_map(|event| event.task_id).collect();
         let facts = facts(connection, asked.into_iter().collect()).await?;
         let mut deliveries = to_webhooks(connection, &webhooks, events, &facts).await?;
-        let has_callbacks = |event: &&Event| {
-            event.task_id.and_then(|id| facts.get(&id)).is_some_and(|facts| facts.has_callbacks)
-        };
+        let has_callbacks =
+            |event: &&Event| event.task_id.and_then(|id| facts.get(&id)).is_some_and(|facts| facts.has_callbacks);
         let ended: Vec<&Event> = events.iter().filter(|event| ends(event) && has_callbacks(event)).collect();
         deliveries.extend(self.to_callbacks(connection, &ended).await?);
         Ok(deliveries)
@@ -208,7 +207,10 @@ impl Store {
         for event in events {
             let Some((task, callbacks)) = event.task_id.and_then(|id| tasks.get(&id)) else { continue };
             let failed = event.event_type == EventType::TaskFailed;
-            let each = [("end", callbacks.callback.as_ref()), ("failure", callbacks.failure_callback.as_ref().filter(|_| failed))];
+            let each = [
+                ("end", callbacks.callback.as_ref()),
+                ("failure", callbacks.failure_callback.as_ref().filter(|_| failed)),
+            ];
             for (which, callback) in each.into_iter().filter_map(|(which, callback)| Some((which, callback?))) {
                 deliveries.push(to_callback(event, task, which, callback, &lanes)?);
             }
@@ -286,7 +288,10 @@ fn ended(event: &Event) -> bool {
 
 /// The log was dropped past the cursor: says so on each webhook, and here.
 async fn missed(connection: &mut PgConnection, begins_after: i64) -> Result<(), StoreError> {
-    tracing::error!(begins_after, "events were dropped before webhooks were made of them: no coordinator ran meanwhile");
+    tracing::error!(
+        begins_after,
+        "events were dropped before webhooks were made of them: no coordinator ran meanwhile"
+    );
     sqlx::query("update webhooks set missed_events_at = now() where disabled_reason is null and after_event < $1")
         .bind(begins_after)
         .execute(connection)
@@ -308,7 +313,8 @@ async fn facts(connection: &mut PgConnection, ids: Vec<Uuid>) -> Result<HashMap<
     .fetch_all(connection)
     .await?;
     let fact = |(id, tags, status, error, has_callbacks): Row| {
-        let (tags, status, error) = (tags.map(|json| json.0).unwrap_or_default(), Some(status_from(status)), error.map(|json| json.0));
+        let (tags, status, error) =
+            (tags.map(|json| json.0).unwrap_or_default(), Some(status_from(status)), error.map(|json| json.0));
         (id, Facts { tags, status, error, has_callbacks })
     };
     Ok(rows.into_iter().map(fact).collect())
@@ -352,8 +358,10 @@ async fn known_failing(
     events: &[Event],
     facts: &HashMap<Uuid, Facts>,
 ) -> Result<Failing, StoreError> {
-    let comparing: Vec<&Subscription> =
-        webhooks.iter().filter(|webhook| webhook.settings.filter.only.is_some_and(|only| kinds(only).len() > 1)).collect();
+    let comparing: Vec<&Subscription> = webhooks
+        .iter()
+        .filter(|webhook| webhook.settings.filter.only.is_some_and(|only| kinds(only).len() > 1))
+        .collect();
     let mut asked: HashSet<(Uuid, Series)> = HashSet::new();
     for webhook in comparing {
         for event in events.iter().filter(|event| webhook.may_want(event)) {

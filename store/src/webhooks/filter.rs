@@ -122,7 +122,8 @@ mod tests {
     #[test]
     fn a_series_is_a_queue_and_tags_in_any_order() {
         assert_eq!(series("q", &words(&["a", "b"])), series("q", &words(&["b", "a"])));
-        let others = [series("q", &words(&["a"])), series("qa", &words(&["b"])), series("q", &words(&["ab"])), series("q", &[])];
+        let others =
+            [series("q", &words(&["a"])), series("qa", &words(&["b"])), series("q", &words(&["ab"])), series("q", &[])];
         for (i, one) in others.iter().enumerate() {
             assert!(others.iter().skip(i + 1).all(|other| other != one));
         }

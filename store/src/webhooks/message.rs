@@ -160,9 +160,9 @@ mod tests {
     fn the_content_type_is_that_of_the_body() {
         let given = BTreeMap::from([("Content-Type".to_owned(), "text/plain".to_owned()), ("X-A".into(), "1".into())]);
         let headers = request("http://x/".into(), given, String::new()).headers;
-        assert_eq!(headers.into_iter().collect::<Vec<_>>(), [
-            ("X-A".to_owned(), "1".to_owned()),
-            ("content-type".to_owned(), CONTENT_TYPE.to_owned())
-        ]);
+        assert_eq!(
+            headers.into_iter().collect::<Vec<_>>(),
+            [("X-A".to_owned(), "1".to_owned()), ("content-type".to_owned(), CONTENT_TYPE.to_owned())]
+        );
     }
 }

@@ -119,7 +119,8 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn disable_overdue_webhooks(&self) -> Result<Vec<(Uuid, DisabledReason)>, StoreError> {
-        let rows: Vec<(Uuid, String)> = sqlx::query_as(OVERDUE).bind(limits::WEBHOOK_WAITING_MAX).fetch_all(&self.pool).await?;
+        let rows: Vec<(Uuid, String)> =
+            sqlx::query_as(OVERDUE).bind(limits::WEBHOOK_WAITING_MAX).fetch_all(&self.pool).await?;
         Ok(self.disabled(rows))
     }
 
@@ -142,7 +143,9 @@ impl Store {
         .bind(kept_days)
         .execute(&self.pool)
         .await?;
-        sqlx::query("delete from webhook_series where failed_at < now() - interval '30 days'").execute(&self.pool).await?;
+        sqlx::query("delete from webhook_series where failed_at < now() - interval '30 days'")
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 }
