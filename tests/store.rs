@@ -414,7 +414,7 @@ async fn webhook(store: &Store) -> Webhook {
         enabled: true,
     };
     match store.create_webhook(Uuid::now_v7(), &settings, &WebhookSecret::random(), None).await.unwrap() {
-        Made::Made(webhook) => webhook,
+        Made::Made(webhook) => *webhook,
         other => panic!("{other:?}"),
     }
 }

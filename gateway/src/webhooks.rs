@@ -29,7 +29,9 @@ pub(crate) async fn create(
     let key = once::key(&headers)?.map(|key| once::once_key(&app, &client, key, once::digest(&("webhook", &new))));
     let (settings, secret) = webhook::new(new)?;
     match app.store.create_webhook(Uuid::now_v7(), &settings, &secret, key.as_ref()).await? {
-        Made::Made(webhook) => issued(StatusCode::CREATED, IssuedWebhook { webhook, secret: secret.expose() }),
+        Made::Made(webhook) => {
+            issued(StatusCode::CREATED, IssuedWebhook { webhook: *webhook, secret: secret.expose() })
+        }
         Made::Replayed(id) => {
             let (webhook, secret) = app.store.webhook_and_secret(id).await?.ok_or_else(not_found)?;
             Ok(once::replayed(issued(StatusCode::CREATED, IssuedWebhook { webhook, secret })?))

@@ -52,7 +52,7 @@ pub struct WebhookSettings {
 /// What came of making a webhook.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Made {
-    Made(Webhook),
+    Made(Box<Webhook>),
     /// The same was asked before: this is its webhook, unless that was deleted.
     Replayed(Uuid),
     /// Something else was asked under this key.
@@ -64,7 +64,7 @@ pub enum Made {
 /// What came of changing a webhook.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    Changed(Webhook),
+    Changed(Box<Webhook>),
     /// It has another version.
     Conflict,
     NotFound,
@@ -232,7 +232,7 @@ impl Store {
         .await?;
         transaction.commit().await?;
         self.lanes.load(&self.pool).await?;
-        Ok(Made::Made(stored.into()))
+        Ok(Made::Made(Box::new(stored.into())))
     }
 
     /// Every webhook, the oldest first.
@@ -317,7 +317,7 @@ impl Store {
         .fetch_one(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(Change::Changed(changed.into()))
+        Ok(Change::Changed(Box::new(changed.into())))
     }
 
     /// Gives a webhook a new secret; deliveries are signed with the old one as well for so long.
