@@ -8,6 +8,7 @@
 //! The documents under `openapi/v1/` are generated from these modules ([`documents`]); a test says when they are stale.
 
 pub mod bounds;
+pub mod checks;
 pub mod destination;
 pub mod event;
 pub mod health;
@@ -17,6 +18,7 @@ pub mod object;
 pub mod problem;
 pub mod report;
 pub mod task;
+mod whole;
 
 pub mod coordinator;
 pub mod gateway;
