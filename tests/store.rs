@@ -489,9 +489,9 @@ async fn a_delivery_is_signed_for_where_the_webhook_leads_now_and_failures_of_da
     let sealed: HttpWork = seal().await.unwrap();
     assert_eq!(sealed.headers["webhook-id"], format!("msg_{}_{}", hook.id.simple(), 2));
     assert!(sealed.headers["webhook-signature"].starts_with("v1,"));
-    f.store.change_webhook(hook.id, Some(1), |settings| settings.url = "http://127.0.0.1:10/".into()).await.unwrap();
+    f.store.change_webhook(hook.id, Some(&[1]), |settings| settings.url = "http://127.0.0.1:10/".into()).await.unwrap();
     assert_eq!(seal().await.unwrap().url, "http://127.0.0.1:10/");
-    assert_eq!(f.store.change_webhook(hook.id, Some(1), |_| {}).await.unwrap(), Change::Conflict);
+    assert_eq!(f.store.change_webhook(hook.id, Some(&[1]), |_| {}).await.unwrap(), Change::Conflict);
 
     let failed = [Attempted { id: claimed.task_id, delivered: false, gone: false }];
     assert_eq!(f.store.note_deliveries(&failed).await.unwrap(), []);

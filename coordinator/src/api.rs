@@ -8,13 +8,15 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::{delete, get, post};
 use http::{HeaderMap, StatusCode, header};
+use taskmaster_openapi::checks::Findings;
 use taskmaster_openapi::client::WorkerClient;
 use taskmaster_openapi::coordinator::{
     CoordinatorApi, HeartbeatRequest, HeartbeatResponse, UpdateTaskStatusRequest, UpdateTaskStatusResponse, WorkerList,
     paths,
 };
 use taskmaster_openapi::documents;
-use taskmaster_openapi::{Code, Problem, limits};
+use taskmaster_openapi::report::StatusReport;
+use taskmaster_openapi::{Code, FieldError, Problem, limits};
 use taskmaster_service::extract::{Json, PathParameter};
 use taskmaster_service::server::{ServerLimits, serve};
 use taskmaster_service::{Health, Shutdown, client, layers};
@@ -160,11 +162,22 @@ async fn update_task_status(
     if !(1..=limits::REPORTS_MAX).contains(&request.reports.len()) {
         return Err(Problem::field(Code::ValidationFailed, "/reports", "must have 1 to 2000 items"));
     }
+    let errors: Vec<FieldError> = request.reports.iter().enumerate().flat_map(|(i, report)| wrong(i, report)).collect();
+    if !errors.is_empty() {
+        return Err(Problem::validation(errors));
+    }
     let worker_id = request.worker_id;
     let reports =
         request.reports.into_iter().map(|report| WorkerReport { worker_id: worker_id.clone(), report }).collect();
     let results = api.coordinator.record(&worker_id, reports).await?;
     Ok(Json(UpdateTaskStatusResponse { results }))
+}
+
+/// What is wrong with a report.
+fn wrong(index: usize, report: &StatusReport) -> Vec<FieldError> {
+    let mut findings = Findings::of("reports", index);
+    findings.report(report);
+    findings.into_errors()
 }
 
 async fn list_workers(State(api): State<Api>, headers: HeaderMap) -> Result<Json<WorkerList>, Problem> {

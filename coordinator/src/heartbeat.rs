@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use http::HeaderMap;
 use taskmaster_openapi::coordinator::{HeartbeatRequest, HeartbeatResponse, Home};
 use taskmaster_openapi::report::TaskClaim;
-use taskmaster_openapi::{Code, FieldError, Problem, limits};
+use taskmaster_openapi::{Code, FieldError, Problem, checks, limits};
 use taskmaster_service::Shutdown;
 use taskmaster_service::batch::{BatchLimits, Batcher};
 use taskmaster_store::Store;
@@ -181,13 +181,22 @@ fn check(coordinator: &Coordinator, worker_id: &str, heartbeat: &HeartbeatReques
     expect(heartbeat.held.len() <= limits::HELD_TASKS_MAX, "/held", "at most 10000 tasks");
     expect(heartbeat.labels.len() <= limits::LABELS_MAX, "/labels", "at most 20 labels");
     expect(
-        heartbeat.labels.iter().all(|(k, v)| is_plain(k) && is_plain(v)),
+        heartbeat.labels.iter().all(|(name, text)| {
+            is_plain(name, limits::LABEL_NAME_CHARS_MAX) && is_plain(text, limits::LABEL_CHARS_MAX)
+        }),
         "/labels",
-        "names and values have at most 100 characters, and no control characters",
+        "names have at most 100 characters, texts 200, and none is a control character",
     );
-    expect(heartbeat.abilities.queues.len() <= 100, "/abilities/queues", "at most 100 queues");
-    expect(heartbeat.abilities.queues.iter().all(|q| is_plain(q)), "/abilities/queues", "at most 100 characters each");
-    expect((16..=128).contains(&heartbeat.push_secret.len()), "/push_secret", "16 to 128 characters");
+    let queues = &heartbeat.abilities.queues;
+    expect(queues.len() <= limits::SERVED_QUEUES_MAX, "/abilities/queues", "at most 100 queues");
+    let is_queue = |name: &String| checks::is_name(name, limits::QUEUE_NAME_CHARS_MAX);
+    expect(queues.iter().all(is_queue), "/abilities/queues", "each 1 to 64 letters, digits, '.', '_' and '-'");
+    let secret = heartbeat.push_secret.as_str();
+    let is_secret = limits::PUSH_SECRET_CHARS.contains(&secret.len()) && secret.bytes().all(|b| b.is_ascii_graphic());
+    expect(is_secret, "/push_secret", "16 to 128 visible ASCII characters");
+    let is_address = heartbeat.address.len() <= limits::ADDRESS_CHARS_MAX;
+    expect(is_address, "/address", "at most 200 characters");
+    errors.extend(checks::claims("held", &heartbeat.held));
     match allowed_address(coordinator, &heartbeat.address) {
         Ok(()) => {}
         Err(detail) => errors.push(FieldError::new("/address", detail)),
@@ -198,14 +207,13 @@ fn check(coordinator: &Coordinator, worker_id: &str, heartbeat: &HeartbeatReques
     }
 }
 
-fn is_plain(text: &str) -> bool {
-    text.chars().count() <= 100 && !text.chars().any(char::is_control)
+fn is_plain(text: &str, chars_max: usize) -> bool {
+    text.chars().count() <= chars_max && !text.chars().any(char::is_control)
 }
 
 /// Whether a worker may be called this.
 pub(crate) fn is_worker_id(id: &str) -> bool {
-    (1..=limits::WORKER_ID_CHARS_MAX).contains(&id.len())
-        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    checks::is_name(id, limits::WORKER_ID_CHARS_MAX)
 }
 
 /// Coordinators send tasks and secrets to a worker's address: it is a plain origin, in a network that may have workers.

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, header};
 use taskmaster_openapi::event::EventType;
 use taskmaster_openapi::gateway::{EventFilter, TaskFilter};
 use taskmaster_openapi::key::Scope;
-use taskmaster_openapi::{Code, Problem};
+use taskmaster_openapi::{Code, Problem, limits};
 use taskmaster_service::extract::Query;
 use taskmaster_service::places::{Full, Place};
 use taskmaster_store::keys::KeyId;
@@ -71,13 +71,17 @@ pub(crate) async fn stream(
 /// The last event that the client has seen; the header wins, because a browser sends it when it comes back to the same URL.
 pub(crate) fn after(headers: &HeaderMap, query: &EventFilter) -> Result<Option<i64>, Problem> {
     let wrong = |code, name: &str| Problem::field(code, name, "must be the number of an event, 0 or above");
+    let is_number = |number: i64| (0..=limits::INTEGER_MAX).contains(&number);
     let header = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty());
+    if query.after.is_some_and(|number| !is_number(number)) {
+        return Err(wrong(Code::InvalidQuery, "after"));
+    }
     match (header, query.after) {
         (Some(value), _) => {
-            let number = value.to_str().ok().and_then(|text| text.parse::<i64>().ok()).filter(|number| *number >= 0);
+            let number =
+                value.to_str().ok().and_then(|text| text.parse::<i64>().ok()).filter(|number| is_number(*number));
             number.map(Some).ok_or_else(|| wrong(Code::InvalidHeader, "Last-Event-ID"))
         }
-        (None, Some(number)) if number < 0 => Err(wrong(Code::InvalidQuery, "after")),
         (None, given) => Ok(given),
     }
 }
@@ -91,6 +95,9 @@ fn filter(query: EventFilter) -> Result<Filter, Problem> {
                 wrong("types", format!("{:?} is not a kind of event; there are: {}", shortened(name), known()))
             })
         };
+        if types.len() > limits::EVENT_TYPES_CHARS_MAX {
+            return Err(wrong("types", format!("must have at most {} characters", limits::EVENT_TYPES_CHARS_MAX)));
+        }
         types.split(',').map(parse).collect::<Result<Vec<_>, _>>()
     });
     let names = TaskFilter { queue: query.queue.clone(), worker_id: query.worker_id.clone(), ..TaskFilter::default() };

@@ -7,6 +7,7 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use taskmaster_openapi::limits::IDEMPOTENCY_KEY_CHARS_MAX as KEY_CHARS_MAX;
 use taskmaster_openapi::task::Task;
 use taskmaster_openapi::{Code, Problem};
 use taskmaster_store::{Known, Once, OnceKey, TaskToCreate};
@@ -17,8 +18,6 @@ use crate::edge::client::{Client, Principal};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-/// Length of a key.
-const KEY_CHARS_MAX: usize = 255;
 
 /// What was created, now or before.
 #[derive(Debug, PartialEq)]

@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use taskmaster_openapi::gateway::{AttemptList, paths};
 use taskmaster_openapi::task::{NewTask, Task, TaskStatus};
-use taskmaster_openapi::{Code, Problem};
-use taskmaster_service::extract::{Json, PathParameter};
+use taskmaster_openapi::{Code, Problem, limits};
+use taskmaster_service::extract::{Json, PathParameter, bound_header};
 use taskmaster_store::{Cancel, Retry, TaskToCreate};
 use uuid::Uuid;
 
@@ -28,6 +28,7 @@ pub(crate) async fn create(
     headers: HeaderMap,
     Json(new): Json<NewTask>,
 ) -> Result<Response, Problem> {
+    bound_header(&headers, "Prefer", limits::REQUEST_HEADER_CHARS_MAX)?;
     let once = once::key(&headers)?.map(|key| (key, once::digest(&new)));
     let task = validate::task(new)?;
     scope::require_for_commands(&client, std::slice::from_ref(&task), |_| String::new())?;
@@ -82,6 +83,9 @@ pub(crate) async fn get(
     headers: HeaderMap,
     PathParameter(id): PathParameter<Uuid>,
 ) -> Result<Response, Problem> {
+    for name in ["Prefer", "If-None-Match"] {
+        bound_header(&headers, name, limits::REQUEST_HEADER_CHARS_MAX)?;
+    }
     let wait = Wait::asked(&app, &headers, id);
     let waited = wait.as_ref().map(|wait| wait.duration);
     let task = match wait {

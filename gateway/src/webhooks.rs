@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::edge::client::Client;
-use crate::once;
 use crate::validate::webhook;
+use crate::{conditional, once};
 
 /// `POST /v1/webhooks`
 pub(crate) async fn create(
@@ -50,9 +50,13 @@ pub(crate) async fn list(State(app): State<App>) -> Result<axum::Json<WebhookLis
 }
 
 /// `GET /v1/webhooks/{id}`
-pub(crate) async fn get(State(app): State<App>, PathParameter(id): PathParameter<Uuid>) -> Result<Response, Problem> {
+pub(crate) async fn get(
+    State(app): State<App>,
+    PathParameter(id): PathParameter<Uuid>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let webhook = app.store.webhook(id).await?.ok_or_else(not_found)?;
-    tagged(&webhook, axum::Json(&webhook).into_response())
+    conditional::revised(&headers, webhook.version, &webhook)
 }
 
 /// `PATCH /v1/webhooks/{id}`
@@ -62,8 +66,8 @@ pub(crate) async fn change(
     headers: HeaderMap,
     Json(change): Json<WebhookChange>,
 ) -> Result<Response, Problem> {
-    let version = if_match(&headers)?;
-    match app.store.change_webhook(id, version, webhook::change(change)?).await? {
+    let wanted = conditional::if_match(&headers)?;
+    match app.store.change_webhook(id, wanted.as_deref(), webhook::change(change)?).await? {
         Change::Changed(webhook) => tagged(&webhook, axum::Json(&webhook).into_response()),
         Change::Conflict => Err(Problem::new(
             Code::PreconditionFailed,
@@ -125,37 +129,4 @@ fn tagged(webhook: &Webhook, mut answer: Response) -> Result<Response, Problem> 
     let tag = HeaderValue::try_from(format!("\"{}\"", webhook.version)).map_err(|_| Problem::internal())?;
     answer.headers_mut().insert(header::ETAG, tag);
     Ok(answer)
-}
-
-/// The version that `If-Match` names; `None` without one, or for `*`.
-fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
-    let wrong = || {
-        let detail = "must be one ETag of this webhook, such as \"3\", or *";
-        Problem::field(Code::InvalidHeader, "If-Match", detail)
-    };
-    let mut given = headers.get_all(header::IF_MATCH).iter();
-    let Some(value) = given.next() else { return Ok(None) };
-    let text = value.to_str().ok().filter(|_| given.next().is_none()).ok_or_else(wrong)?.trim();
-    if text == "*" {
-        return Ok(None);
-    }
-    let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    // Another tag is one that the webhook does not have.
-    version.map(|version| Some(version.parse().unwrap_or(-1))).ok_or_else(wrong)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn if_match_names_a_version() {
-        let of = |value: &'static str| {
-            let headers = HeaderMap::from_iter([(header::IF_MATCH, HeaderValue::from_static(value))]);
-            if_match(&headers).map_err(|problem| problem.code)
-        };
-        assert_eq!(if_match(&HeaderMap::new()), Ok(None));
-        assert_eq!([of("*"), of("\"3\""), of("\"x\"")], [Ok(None), Ok(Some(3)), Ok(Some(-1))]);
-        assert_eq!([of("3"), of("W/\"3\"")], [Err(Code::InvalidHeader), Err(Code::InvalidHeader)]);
-    }
 }

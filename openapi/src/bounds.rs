@@ -7,29 +7,34 @@ use utoipa::ToSchema;
 #[schema(max_length = 131071)]
 pub struct Argument(pub String);
 
-/// The value of a header.
+/// The value of a header to send: visible ASCII, with blanks and tabs only between (RFC 9110).
+#[derive(Debug, ToSchema)]
+#[schema(max_length = 8192, example = "text/plain")]
+pub struct HeaderText(pub String);
+
+/// The value of a header that was received.
 #[derive(Debug, ToSchema)]
 #[schema(max_length = 8192)]
-pub struct HeaderText(pub String);
+pub struct ReceivedHeader(pub String);
 
 /// A word to find tasks by.
 #[derive(Debug, ToSchema)]
-#[schema(min_length = 1, max_length = 100)]
+#[schema(min_length = 1, max_length = 100, pattern = "^[^\\u0000]+$", example = "demo")]
 pub struct Tag(pub String);
 
 /// The name of a queue.
 #[derive(Debug, ToSchema)]
-#[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
+#[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$", example = "default")]
 pub struct QueueName(pub String);
 
 /// A free word about a worker.
 #[derive(Debug, ToSchema)]
-#[schema(max_length = 200)]
+#[schema(max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
 pub struct LabelText(pub String);
 
 /// Where a process is reached.
 #[derive(Debug, ToSchema)]
-#[schema(max_length = 200, example = "http://127.0.0.1:8080")]
+#[schema(max_length = 200, format = "uri", example = "http://127.0.0.1:8080")]
 pub struct Address(pub String);
 
 /// What a process waits for.

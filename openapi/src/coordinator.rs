@@ -11,7 +11,7 @@ use utoipa::{OpenApi, ToSchema};
 use uuid::Uuid;
 
 use crate::bounds;
-use crate::documents::{Failures, WorkerToken};
+use crate::documents::{Failures, Headers, Schemas, WorkerToken};
 use crate::health;
 use crate::problem::Problem;
 use crate::report::{ReportResult, StatusReport, TaskClaim};
@@ -46,14 +46,24 @@ fn yes() -> bool {
 
 /// A heartbeat: the worker is there, this is where, and this is what it holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "address": "http://127.0.0.1:4000",
+    "slots": 5,
+    "room": 100,
+    "abilities": {"commands": false, "http": true},
+    "push_secret": "a-secret-of-this-worker",
+    "held": [],
+}))]
 pub struct HeartbeatRequest {
     /// Where the worker's own contract is served: `http://<ip>:<port>`, in a network that the coordinator allows.
-    #[schema(max_length = 200, example = "http://127.0.0.1:4000")]
+    #[schema(max_length = 200, format = "uri", example = "http://127.0.0.1:4000")]
     pub address: String,
     /// Tasks it runs at once.
+    #[serde(deserialize_with = "crate::whole::number")]
     #[schema(minimum = 1, maximum = 1000)]
     pub slots: i64,
     /// Tasks it would still take now, waiting ones included.
+    #[serde(deserialize_with = "crate::whole::number")]
     #[schema(minimum = 0, maximum = 10000)]
     pub room: i64,
     pub abilities: Abilities,
@@ -62,7 +72,7 @@ pub struct HeartbeatRequest {
     #[schema(value_type = BTreeMap<String, bounds::LabelText>)]
     pub labels: BTreeMap<String, String>,
     /// What coordinators must present to the worker, as a bearer token. Made by the worker, at least 16 characters.
-    #[schema(min_length = 16, max_length = 128)]
+    #[schema(min_length = 16, max_length = 128, pattern = "^[!-~]+$")]
     pub push_secret: String,
     /// Everything the worker holds, started or not. What the coordinator thinks it holds and is not here goes to another worker.
     #[serde(default)]
@@ -77,17 +87,26 @@ pub struct HeartbeatRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Home {
     pub coordinator_id: Uuid,
-    #[schema(max_length = 200, example = "http://127.0.0.1:8080")]
+    #[schema(max_length = 200, format = "uri", example = "http://127.0.0.1:8080")]
     pub address: String,
 }
 
 /// The answer to a heartbeat.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "known": true,
+    "token": "9wLqvYxg0hPzZ1xkqkz2m0m6Gm8sJr3uYk1oQwTtU5E",
+    "home": {"coordinator_id": "01890a5d-2a70-7c11-9d3e-5b0f4c8a7e21", "address": "http://127.0.0.1:8080"},
+    "coordinators": ["http://127.0.0.1:8080"],
+    "heartbeat_ms": 5000,
+    "lease_ms": 15000,
+    "stop": [],
+}))]
 pub struct HeartbeatResponse {
     /// Whether the worker was known before this heartbeat.
     pub known: bool,
     /// The worker's own token: the bearer token of its further heartbeats and reports.
-    #[schema(max_length = 128)]
+    #[schema(min_length = 43, max_length = 128)]
     pub token: String,
     /// Where to send the next heartbeats and reports, whenever it can be reached.
     pub home: Home,
@@ -95,10 +114,10 @@ pub struct HeartbeatResponse {
     #[schema(max_items = 100, value_type = Vec<bounds::Address>)]
     pub coordinators: Vec<String>,
     /// Time between heartbeats, in milliseconds.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 315576000000i64)]
     pub heartbeat_ms: u64,
     /// How long after an acknowledged heartbeat the worker may still start tasks, in milliseconds.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 315576000000i64)]
     pub lease_ms: u64,
     /// Held tasks to stop now: cancelled ones, and ones that are no longer the worker's.
     #[schema(max_items = 10000)]
@@ -110,8 +129,14 @@ pub struct HeartbeatResponse {
 
 /// A batch of reports of one worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "worker_id": "worker-1",
+    "reports": [
+        {"task_id": "01890a5d-ac96-774b-bcce-b302099a8057", "claim": 4711, "status": "COMPLETE", "started_ms_ago": 25, "ended_ms_ago": 1, "result": {"http_status": 200}},
+    ],
+}))]
 pub struct UpdateTaskStatusRequest {
-    #[schema(max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$")]
     pub worker_id: String,
     /// At most 2,000.
     #[schema(min_items = 1, max_items = 2000)]
@@ -120,6 +145,7 @@ pub struct UpdateTaskStatusRequest {
 
 /// The answer to a batch of reports: one result an item, in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"results": [{"task_id": "01890a5d-ac96-774b-bcce-b302099a8057", "claim": 4711, "status": 200, "code": "recorded"}]}))]
 pub struct UpdateTaskStatusResponse {
     #[schema(max_items = 2000)]
     pub results: Vec<ReportResult>,
@@ -135,16 +161,28 @@ pub enum WorkerStatus {
 
 /// A worker that is there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "worker_id": "01890a5d-3c1f-7d60-8f5e-2f1b6a9c0d4e",
+    "address": "http://127.0.0.1:4000",
+    "status": "ACTIVE",
+    "slots": 5,
+    "held": 2,
+    "abilities": {"commands": true, "http": true},
+    "labels": {"zone": "eu"},
+    "home": "01890a5d-2a70-7c11-9d3e-5b0f4c8a7e21",
+    "joined_at": "2026-01-31T11:00:00.000000Z",
+    "last_heartbeat_at": "2026-01-31T12:00:00.000000Z",
+}))]
 pub struct Worker {
-    #[schema(max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$")]
     pub worker_id: String,
-    #[schema(max_length = 200)]
+    #[schema(max_length = 200, format = "uri")]
     pub address: String,
     pub status: WorkerStatus,
     #[schema(minimum = 1, maximum = 1000)]
     pub slots: i64,
     /// Tasks it held at its last heartbeat.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 10000)]
     pub held: i64,
     pub abilities: Abilities,
     #[schema(value_type = BTreeMap<String, bounds::LabelText>)]
@@ -158,6 +196,18 @@ pub struct Worker {
 
 /// The workers that are there, by id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"workers": [{
+    "worker_id": "01890a5d-3c1f-7d60-8f5e-2f1b6a9c0d4e",
+    "address": "http://127.0.0.1:4000",
+    "status": "ACTIVE",
+    "slots": 5,
+    "held": 2,
+    "abilities": {"commands": true, "http": true},
+    "labels": {"zone": "eu"},
+    "home": "01890a5d-2a70-7c11-9d3e-5b0f4c8a7e21",
+    "joined_at": "2026-01-31T11:00:00.000000Z",
+    "last_heartbeat_at": "2026-01-31T12:00:00.000000Z",
+}]}))]
 pub struct WorkerList {
     #[schema(max_items = 10000)]
     pub workers: Vec<Worker>,
@@ -166,7 +216,7 @@ pub struct WorkerList {
 /// A worker says that it is there.
 #[utoipa::path(
     post, path = paths::HEARTBEAT, operation_id = "sendHeartbeat", tag = "coordinator",
-    params(("worker_id" = String, Path, max_length = 128, pattern = "^[A-Za-z0-9._-]+$", description = "The worker's id: new for every start of a worker")),
+    params(("worker_id" = String, Path, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$", example = "worker-1", description = "The worker's id: new for every start of a worker")),
     request_body = HeartbeatRequest,
     responses(
         (status = 200, description = "The heartbeat counts from now", body = HeartbeatResponse),
@@ -205,7 +255,7 @@ pub fn list_workers() {}
 /// A worker leaves: it holds nothing any more. What it still held goes to others.
 #[utoipa::path(
     delete, path = paths::WORKER, operation_id = "removeWorker", tag = "coordinator",
-    params(("worker_id" = String, Path, max_length = 128, description = "The worker's id")),
+    params(("worker_id" = String, Path, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$", example = "worker-1", description = "The worker's id")),
     responses(
         (status = 204, description = "The worker is gone"),
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
@@ -218,13 +268,19 @@ pub fn remove_worker() {}
 #[derive(OpenApi)]
 #[openapi(
     info(title = "TaskMaster coordinator", version = "1.0.0",
-        description = "What workers say to a coordinator. A worker written from this document and the worker's own works with TaskMaster.\n\nThe first heartbeat carries the join token as its bearer token; its answer has the worker's own token, for everything after. When that one is refused (401), join again with the join token."),
+        description = "What workers say to a coordinator. A worker written from this document and the worker's own works with TaskMaster.\n\nThe first heartbeat carries the join token as its bearer token; its answer has the worker's own token, for everything after. When that one is refused (401), join again with the join token.\n\n\
+            A gateway passes on heartbeats, reports and departures to any live coordinator, so that a worker outside the network needs to know \
+            the gateway's address only; its answers name the coordinators' own, for workers that can reach those."),
+    tags(
+        (name = "coordinator", description = "Join, say what is held, report what came of it, leave. Every call may be repeated."),
+        (name = "health", description = "For load balancers and supervisors. The status code is the contract."),
+    ),
     paths(send_heartbeat, update_task_status, list_workers, remove_worker, health::livez, health::readyz),
     servers(
         (url = "/", description = "A gateway, which passes on what workers say; not the list of workers"),
         (url = "http://{address}", description = "A coordinator itself",
             variables(("address" = (default = "127.0.0.1:8080", description = "Host and port")))),
     ),
-    modifiers(&WorkerToken, &Failures),
+    modifiers(&WorkerToken, &Failures, &Headers, &Schemas),
 )]
 pub struct CoordinatorApi;

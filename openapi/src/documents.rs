@@ -1,11 +1,18 @@
 //! The OpenAPI documents, generated from the code. `openapi/v1/*.json` are committed copies; a test says when they are stale.
 
+mod advice;
+mod failures;
+mod headers;
+mod schemas;
+
 use utoipa::openapi::OpenApi as Document;
-use utoipa::openapi::RefOr;
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use crate::problem::Code;
+pub(crate) use failures::Failures;
+pub(crate) use headers::Headers;
+pub(crate) use schemas::Schemas;
 
 /// Adds the scheme of the workers' tokens.
 pub(crate) struct WorkerToken;
@@ -39,77 +46,17 @@ impl Modify for ApiKey {
     }
 }
 
-/// Completes the failures of every operation, which are written as ranges (`4XX`, `5XX`): those statuses that its shape brings with
-/// it also stand by themselves, because Swagger UI takes what it finds only in a range for undocumented; and 5XX has an example of
-/// its own, since that of [`Problem`](crate::Problem) shows a mistake of the client.
-pub(crate) struct Failures;
-
-impl Modify for Failures {
-    fn modify(&self, document: &mut Document) {
-        let example = serde_json::json!({
-            "type": Code::DatabaseUnavailable.type_uri(),
-            "title": Code::DatabaseUnavailable.title(),
-            "status": Code::DatabaseUnavailable.status().as_u16(),
-            "detail": "The database did not answer in time.",
-            "instance": "/v1/tasks",
-            "code": Code::DatabaseUnavailable,
-            "request_id": "01890a5d-ac96-774b-bcce-b302099a8057",
-        });
-        for item in document.paths.paths.values_mut() {
-            let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
-            for operation in operations.into_iter().flatten() {
-                let statuses = failures_of(&serde_json::to_value(&*operation).unwrap_or_default());
-                let answers = &mut operation.responses.responses;
-                if let Some(RefOr::T(answer)) = answers.get_mut("5XX") {
-                    for content in answer.content.values_mut() {
-                        if let RefOr::T(content) = content {
-                            content.example = Some(example.clone());
-                        }
-                    }
-                }
-                let Some(RefOr::T(any)) = answers.get("4XX").cloned() else { continue };
-                for (status, description) in statuses {
-                    let mut one = any.clone();
-                    one.description = description.into();
-                    answers.entry(status.into()).or_insert(RefOr::T(one));
-                }
-            }
-        }
-    }
-}
-
-/// How an operation of this shape fails.
-fn failures_of(operation: &serde_json::Value) -> Vec<(&'static str, &'static str)> {
-    let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let has = |place: &str| parameters.iter().any(|parameter| parameter["in"] == place);
-    let named = |name: &str| parameters.iter().any(|parameter| parameter["name"] == name);
-    let mut found = Vec::new();
-    if operation["requestBody"].is_object() {
-        found.push(("400", "The body is not JSON, or a header is malformed"));
-        found.push(("413", "The body is larger than the limit"));
-        found.push(("415", "The body is not announced as `application/json`"));
-        found.push(("422", "The body has another shape, or a value is not allowed; `errors` names each"));
-    } else if has("query") || named("id") {
-        found.push(("400", "A parameter is malformed; `errors` names it"));
-    }
-    let schemes = operation["security"].as_array().into_iter().flatten();
-    let schemes: Vec<&str> =
-        schemes.filter_map(|scheme| scheme.as_object()?.keys().next()).map(String::as_str).collect();
-    if !schemes.is_empty() {
-        found.push(("401", "No credentials, or wrong ones"));
-    }
-    if schemes.contains(&"api_key") {
-        found.push(("403", "The API key lacks the scope, or a web page of another origin asks"));
-    }
-    if has("path") && !operation["requestBody"].is_object() {
-        found.push(("404", "There is none with this id"));
-    }
-    found
-}
-
 fn add_bearer(document: &mut Document, name: &str, description: &str) {
     let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build();
     document.components.get_or_insert_default().add_security_scheme(name, SecurityScheme::Http(scheme));
+}
+
+/// Every operation, to be completed.
+fn operations_mut(document: &mut Document) -> impl Iterator<Item = &mut Operation> {
+    document.paths.paths.values_mut().flat_map(|item| {
+        let methods = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+        methods.into_iter().flatten()
+    })
 }
 
 /// Every document: the name of its file under `openapi/v1/`, and the document.

@@ -107,7 +107,7 @@ impl EventType {
 }))]
 pub struct Event {
     /// The event's place in the log: rising, without gaps. Also the `id` of the server-sent event.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 9007199254740991i64)]
     pub id: i64,
     #[serde(rename = "type")]
     pub event_type: EventType,
@@ -116,18 +116,52 @@ pub struct Event {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 64)]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
     pub queue: Option<String>,
     /// The attempt the event speaks of; 0 before the first.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
     pub attempt: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$")]
     pub worker_id: Option<String>,
     /// The schedule, where the event is one of a schedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_id: Option<Uuid>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook_id: Option<Uuid>,
+}
+
+/// One message of the stream (HTML standard, "Server-sent events").
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({
+    "id": "8",
+    "event": "task.completed",
+    "data": "{\"id\":8,\"type\":\"task.completed\",\"at\":\"2026-01-31T12:00:00.009000Z\",\"attempt\":1}",
+}))]
+pub struct ServerSentEvent {
+    /// The event's number: what `Last-Event-ID` and `after` take.
+    #[schema(min_length = 1, max_length = 16, pattern = "^[0-9]+$")]
+    pub id: String,
+    /// The kind of event. `log.truncated` comes first when what the client missed is no longer kept.
+    #[schema(max_length = 50, pattern = "^[a-z]+\\.[a-z]+$")]
+    pub event: String,
+    /// The event as JSON.
+    #[schema(max_length = 10000, content_media_type = "application/json")]
+    pub data: String,
+}
+
+/// What a client has missed is no longer kept: look at the tasks themselves.
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({"type": "log.truncated", "after": 3, "resumes_after": 7000}))]
+pub struct LogTruncated {
+    /// `log.truncated`
+    #[schema(max_length = 13, pattern = "^log\\.truncated$")]
+    pub r#type: String,
+    /// The last event that the client had seen.
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
+    pub after: i64,
+    /// The stream goes on after this one.
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
+    pub resumes_after: i64,
 }

@@ -6,8 +6,8 @@ use utoipa::{IntoParams, OpenApi, ToSchema};
 use uuid::Uuid;
 
 use crate::coordinator::WorkerList;
-use crate::documents::{ApiKey, Failures};
-use crate::event::{Event, EventType};
+use crate::documents::{ApiKey, Failures, Headers, Schemas};
+use crate::event::{Event, EventType, LogTruncated, ServerSentEvent};
 use crate::gateway_schedules as schedules;
 use crate::health;
 use crate::key::{IssuedKey, Key, KeyList, NewKey, RotateKeyRequest};
@@ -65,12 +65,14 @@ pub struct NewTaskBatch {
 
 /// A created task of a batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"id": "01890a5d-ac96-774b-bcce-b302099a8057"}))]
 pub struct CreatedTask {
     pub id: Uuid,
 }
 
 /// The created tasks, in the order of the request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"tasks": [{"id": "01890a5d-ac96-774b-bcce-b302099a8057"}]}))]
 pub struct CreatedBatch {
     #[schema(max_items = 10000)]
     pub tasks: Vec<CreatedTask>,
@@ -86,15 +88,15 @@ pub struct TaskFilter {
     pub status: Option<TaskStatus>,
     /// Tasks of this queue. Those of the system's own queues, `$webhooks` and `$callbacks`, are listed only when it is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(max_length = 64)]
+    #[param(min_length = 1, max_length = 64, pattern = "^\\$?[A-Za-z0-9._-]+$")]
     pub queue: Option<String>,
     /// Tasks that have this tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(max_length = 100)]
+    #[param(min_length = 1, max_length = 100, pattern = "^[^\\u0000]+$")]
     pub tag: Option<String>,
     /// Tasks that this worker holds, or held last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(max_length = 128)]
+    #[param(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$")]
     pub worker_id: Option<String>,
     /// Tasks that this schedule made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,15 +129,15 @@ pub struct BulkFilter {
     pub status: Option<TaskStatus>,
     /// Tasks of this queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 64)]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
     pub queue: Option<String>,
     /// Tasks that have this tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 100)]
+    #[schema(min_length = 1, max_length = 100, pattern = "^[^\\u0000]+$")]
     pub tag: Option<String>,
     /// Tasks that this worker holds, or held last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$")]
     pub worker_id: Option<String>,
     /// Tasks that this schedule made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,6 +159,7 @@ impl From<BulkFilter> for TaskFilter {
 
 /// What a bulk change came to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"dry_run": true, "matched": 12, "changed": 0, "requested": 0, "more": false}))]
 pub struct BulkResponse {
     /// Nothing was changed.
     pub dry_run: bool,
@@ -179,26 +182,55 @@ pub struct BulkResponse {
 pub struct Page {
     /// Items of a page: 50 when left out, at most 500; more is lowered to that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(minimum = 1, default = 50)]
+    #[param(minimum = 1, maximum = 9223372036854775807i64, default = 50, example = 10)]
     pub page_size: Option<i64>,
     /// The `next_page_token` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(max_length = 500)]
+    #[param(max_length = 500, pattern = "^[A-Za-z0-9_-]*$")]
     pub page_token: Option<String>,
 }
 
 /// A page of tasks, newest first, finished ones included.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "tasks": [{
+        "id": "01890a5d-ac96-774b-bcce-b302099a8057",
+        "status": "QUEUED",
+        "http": {"method": "POST", "url": "https://example.com/hook", "headers": {"Authorization": "***"}, "body": "{}"},
+        "queue": "default",
+        "priority": 0,
+        "attempt": 0,
+        "max_attempts": 3,
+        "retry": {"initial_seconds": 1.0, "multiplier": 2.0, "max_seconds": 3600.0, "jitter": 0.2},
+        "timeout_seconds": 300,
+        "tags": ["demo"],
+        "created_at": "2026-01-31T12:00:00.000000Z",
+        "scheduled_at": "2026-01-31T18:00:00.000000Z",
+        "run_at": "2026-01-31T18:00:00.000000Z",
+    }],
+    "next_page_token": "AQGJCl2slndLvM6zAgmagFcAAAAAAAAAAA",
+}))]
 pub struct TaskList {
     #[schema(max_items = 500)]
     pub tasks: Vec<Task>,
     /// Asks for the next page; empty at the end, and only there. A page may be short, even empty, and still carry a token.
-    #[schema(max_length = 500)]
+    #[schema(max_length = 500, pattern = "^[A-Za-z0-9_-]*$")]
     pub next_page_token: String,
 }
 
 /// A task's attempts, the first one first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "attempts": [{
+        "attempt": 1,
+        "status": "COMPLETE",
+        "worker_id": "01890a5d-3c1f-7d60-8f5e-2f1b6a9c0d4e",
+        "picked_at": "2026-01-31T12:00:00.002000Z",
+        "started_at": "2026-01-31T12:00:00.005000Z",
+        "ended_at": "2026-01-31T12:00:00.009000Z",
+        "result": {"exit_code": 0, "stdout": "hello\n", "stderr": ""},
+    }],
+}))]
 pub struct AttemptList {
     #[schema(max_items = 1000)]
     pub attempts: Vec<Attempt>,
@@ -207,17 +239,17 @@ pub struct AttemptList {
 /// How many tasks are in each state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatusCounts {
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
     pub queued: i64,
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
     pub picked: i64,
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
     pub started: i64,
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
     pub complete: i64,
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
     pub failed: i64,
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
     pub cancelled: i64,
 }
 
@@ -238,7 +270,7 @@ impl StatusCounts {
 /// The counts of one queue.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct QueueStats {
-    #[schema(max_length = 64)]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
     pub queue: String,
     pub tasks: StatusCounts,
 }
@@ -252,34 +284,42 @@ pub struct Backlog {
     /// There are more than were counted.
     pub due_is_lower_bound: bool,
     /// How long the one that waits longest has been due, in seconds; 0 when none waits.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
     pub oldest_due_seconds: f64,
 }
 
 /// Rates over the last minute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Rates {
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 3600)]
     pub window_seconds: i64,
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
     pub created_per_second: f64,
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
     pub completed_per_second: f64,
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
     pub failed_per_second: f64,
 }
 
 /// The fleet, added up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FleetStats {
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 10000)]
     pub workers: i64,
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 10000000)]
     pub slots: i64,
 }
 
 /// Counts, backlog and rates: kept as things happen, at most a second old.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "at": "2026-01-31T12:00:00.000000Z",
+    "tasks": {"queued": 12, "picked": 1, "started": 4, "complete": 1031, "failed": 2, "cancelled": 0},
+    "queues": [{"queue": "default", "tasks": {"queued": 12, "picked": 1, "started": 4, "complete": 1031, "failed": 2, "cancelled": 0}}],
+    "backlog": {"due": 7, "due_is_lower_bound": false, "oldest_due_seconds": 0.4},
+    "rates": {"window_seconds": 60, "created_per_second": 12.5, "completed_per_second": 12.4, "failed_per_second": 0.0},
+    "fleet": {"workers": 1, "slots": 5},
+}))]
 pub struct Stats {
     pub at: DateTime<Utc>,
     /// Since the installation began; finished tasks stay counted after their history is dropped.
@@ -296,18 +336,20 @@ pub struct Stats {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"workers": 3}))]
 pub struct ScaleRequest {
+    #[serde(deserialize_with = "crate::whole::number")]
     #[schema(minimum = 0, maximum = 200)]
     pub workers: i64,
 }
 
 /// How many workers there are to be, and were.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"previous": 1, "workers": 3}))]
 pub struct ScaleResponse {
     /// Workers that were running, draining ones left out.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 200)]
     pub previous: i64,
     /// Workers from now on. New ones join within a second; surplus ones finish what they have and leave.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 200)]
     pub workers: i64,
 }
 
@@ -318,25 +360,25 @@ pub struct ScaleResponse {
 pub struct EventFilter {
     /// Kinds of events, separated by commas; all when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(max_length = 500, example = "task.completed,task.failed")]
+    #[param(min_length = 1, max_length = 500, example = "task.completed,task.failed", pattern = "^[a-z., ]+$")]
     pub types: Option<String>,
     /// Events of tasks of this queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(max_length = 64)]
+    #[param(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
     pub queue: Option<String>,
     /// Events of this task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_id: Option<Uuid>,
     /// Events of this worker, and of tasks it held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(max_length = 128)]
+    #[param(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$")]
     pub worker_id: Option<String>,
     /// Events of this schedule; those of its tasks are found by their own ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_id: Option<Uuid>,
     /// Start after this event; as the header `Last-Event-ID`, which wins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(minimum = 0)]
+    #[param(minimum = 0, maximum = 9007199254740991i64)]
     pub after: Option<i64>,
 }
 
@@ -346,10 +388,24 @@ pub struct EventFilter {
     params(
         ("Prefer" = Option<String>, Header, max_length = 1000, example = "wait=10",
             description = "`wait=N`: answer when the task has ended, or after N seconds (at most 60), with the task as it then is"),
-        ("Idempotency-Key" = Option<String>, Header, max_length = 255,
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257,
+            pattern = "^(?:\"[ -~]{1,255}\"|[!#-~](?:[ -~]{0,253}[!#-~])?)$", example = "order-17",
             description = "The same key and payload create nothing again for 24 h: the answer is made from the tasks as they now are. Another payload is refused with 422, a request still in progress with 409"),
     ),
-    request_body = NewTask,
+    request_body(content = NewTask, examples(
+        ("a command" = (summary = "A shell command, at once", value = json!({"command": "echo hello"}))),
+        ("a program" = (summary = "A program with arguments, without a shell; ahead of others",
+            value = json!({"argv": ["printf", "%s", "hello"], "priority": 9, "timeout_seconds": 10}))),
+        ("an HTTP request" = (summary = "An HTTP request in two seconds, at most twice",
+            value = json!({"http": {"method": "GET", "url": "http://127.0.0.1:8081/livez"}, "delay_seconds": 2, "max_attempts": 2}))),
+        ("a webhook" = (summary = "A POST with a body and a secret header, tried again after 1 s, 10 s and 60 s",
+            value = json!({
+                "http": {"url": "http://127.0.0.1:8081/livez", "headers": {"Authorization": "Bearer secret", "Content-Type": "application/json"},
+                    "body": "{\"order\": 17}"},
+                "max_attempts": 4, "retry": {"delays_seconds": [1, 10, 60]}, "tags": ["order-17"], "queue": "mails"}))),
+        ("at a time" = (summary = "At a time",
+            value = json!({"command": "echo good morning", "scheduled_at": "2099-01-31T07:00:00+01:00", "tags": ["demo"]}))),
+    )),
     responses(
         (status = 201, description = "The task is committed: it survives the loss of any process", body = Task, headers(
             ("Location" = String, description = "The task's path"),
@@ -367,7 +423,8 @@ pub fn create_task() {}
 #[utoipa::path(
     post, path = paths::TASKS_BATCH, operation_id = "createTaskBatch", tag = "tasks",
     params(
-        ("Idempotency-Key" = Option<String>, Header, max_length = 255,
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257,
+            pattern = "^(?:\"[ -~]{1,255}\"|[!#-~](?:[ -~]{0,253}[!#-~])?)$", example = "orders-18-to-40",
             description = "The same key and payload create nothing again for 24 h: the answer is made from the tasks as they now are. Another payload is refused with 422, a request still in progress with 409"),
     ),
     request_body = NewTaskBatch,
@@ -495,9 +552,9 @@ pub fn retry_tasks() {}
 /// The answer has no end: `curl -N` and `EventSource` follow it. The page at `/docs` shows what comes within 5 s.
 #[utoipa::path(
     get, path = paths::EVENTS, operation_id = "streamEvents", tag = "events",
-    params(EventFilter, ("Last-Event-ID" = Option<i64>, Header, minimum = 0, description = "The last event the client has seen")),
+    params(EventFilter, ("Last-Event-ID" = Option<i64>, Header, minimum = 0, maximum = 9007199254740991i64, example = 0, description = "The last event the client has seen")),
     responses(
-        (status = 200, description = "A stream of events", body = Event, content_type = "text/event-stream"),
+        (status = 200, description = "A stream of events", body = ServerSentEvent, content_type = "text/event-stream"),
         (status = "4XX", description = "A parameter is wrong; `errors` names it", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
     ),
@@ -534,7 +591,7 @@ pub fn list_workers() {}
 /// Have one worker finish what it has and leave.
 #[utoipa::path(
     post, path = paths::WORKER_DRAIN, operation_id = "drainWorker", tag = "fleet",
-    params(("worker_id" = String, Path, max_length = 128, description = "The worker's id")),
+    params(("worker_id" = String, Path, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$", example = "worker-1", description = "The worker's id")),
     responses(
         (status = 202, description = "The worker is told at its next heartbeat"),
         (status = "4XX", description = "No such worker", body = Problem, content_type = "application/problem+json"),
@@ -591,7 +648,7 @@ pub fn list_keys() {}
 /// One API key.
 #[utoipa::path(
     get, path = paths::KEY, operation_id = "getKey", tag = "keys",
-    params(("id" = String, Path, max_length = 12, description = "The key's id")),
+    params(("id" = String, Path, min_length = 12, max_length = 12, pattern = "^[0-9A-Za-z]{12}$", example = "7Kq2mX9aBc4Z", description = "The key's id")),
     responses(
         (status = 200, description = "The key", body = Key),
         (status = "4XX", description = "No such key", body = Problem, content_type = "application/problem+json"),
@@ -606,7 +663,7 @@ pub fn get_key() {}
 /// Of two rotations within one overlap only the newer one's old secret goes on working.
 #[utoipa::path(
     post, path = paths::KEY_ROTATE, operation_id = "rotateKey", tag = "keys",
-    params(("id" = String, Path, max_length = 12, description = "The key's id")),
+    params(("id" = String, Path, min_length = 12, max_length = 12, pattern = "^[0-9A-Za-z]{12}$", example = "7Kq2mX9aBc4Z", description = "The key's id")),
     request_body = RotateKeyRequest,
     responses(
         (status = 200, description = "The key, and its new token", body = IssuedKey),
@@ -624,7 +681,7 @@ pub fn rotate_key() {}
 /// The last key that allows `admin` can be revoked as well: `TASKMASTER_API_KEYS` or `taskmaster keys create` are the way back.
 #[utoipa::path(
     delete, path = paths::KEY, operation_id = "revokeKey", tag = "keys",
-    params(("id" = String, Path, max_length = 12, description = "The key's id")),
+    params(("id" = String, Path, min_length = 12, max_length = 12, pattern = "^[0-9A-Za-z]{12}$", example = "7Kq2mX9aBc4Z", description = "The key's id")),
     responses(
         (status = 204, description = "The key is revoked"),
         (status = "4XX", description = "No such key", body = Problem, content_type = "application/problem+json"),
@@ -637,7 +694,19 @@ pub fn revoke_key() {}
 #[derive(OpenApi)]
 #[openapi(
     info(title = "TaskMaster", version = "1.0.0",
-        description = "Work in by HTTP: a command to run or an HTTP request to make, now or later. Each task is recorded with exactly one outcome.\n\nEvery failure is a problem document (RFC 9457) with a stable `code`. `/v1` only ever grows: ignore fields you do not know."),
+        description = "Work in by HTTP: a command to run or an HTTP request to make, now or later. Each task is recorded with exactly one outcome.\n\n\
+            Every failure is a problem document (RFC 9457) with a stable `code`; each operation lists those that it may answer. What is no \
+            HTTP at all is refused with a bare 400, 414 or 431. `/v1` only ever grows: ignore fields you do not know, and expect new codes.\n\n\
+            **Workers in any language** join by this address as well: the gateway passes on what they say to any live coordinator \
+            (`sendHeartbeat`, `updateTaskStatus`, `removeWorker`). See [the coordinator's document](/openapi/v1/coordinator.json), and \
+            [the worker's own](/openapi/v1/worker.json)."),
+    tags(
+        (name = "tasks", description = "Create work, see what came of it, cancel it, run it again. Live and finished tasks are one collection."),
+        (name = "events", description = "Follow what happens as it happens: server-sent events, which resume where a client left off."),
+        (name = "fleet", description = "The workers, and how they keep up: counts, backlog and rates in a shape that an autoscaler can read."),
+        (name = "keys", description = "API keys: what each allows, when it expires, and how it is replaced without locking anybody out."),
+        (name = "health", description = "For load balancers and supervisors. The status code is the contract."),
+    ),
     paths(
         create_task, create_task_batch, list_tasks, get_task, list_task_attempts, cancel_task, retry_task, cancel_tasks, retry_tasks,
         stream_events, get_stats, list_workers, drain_worker, scale_workers, create_key, list_keys, get_key, rotate_key, revoke_key,
@@ -648,8 +717,8 @@ pub fn revoke_key() {}
         webhooks::list_deliveries, webhooks::get_delivery, webhooks::replay_delivery,
         health::livez, health::readyz
     ),
-    components(schemas(Event, EventType, TaskStatus)),
+    components(schemas(Event, EventType, LogTruncated, TaskStatus)),
     servers((url = "/", description = "The gateway that serves this document")),
-    modifiers(&ApiKey, &Failures),
+    modifiers(&ApiKey, &Failures, &Headers, &Schemas),
 )]
 pub struct GatewayApi;

@@ -12,6 +12,7 @@ pub const READYZ: &str = "/readyz";
 
 /// What a process waits for, by name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"ready": true, "waiting_for": []}))]
 pub struct Readiness {
     pub ready: bool,
     /// What is missing, in words; empty when ready.

@@ -86,13 +86,17 @@ impl FromIterator<Scope> for Scopes {
 #[schema(example = json!({"name": "nightly reports", "scopes": ["tasks:read", "tasks:write"], "expires_in_seconds": 7776000}))]
 pub struct NewKey {
     /// Whose key it is, or what for: to tell keys apart.
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(
+        min_length = 1,
+        max_length = 100,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\u0000-\\u001f\\u007f-\\u009f\\s][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
     pub name: String,
     /// What it allows.
     #[schema(min_items = 1, max_items = 6)]
     pub scopes: Vec<Scope>,
     /// Expires after so many seconds, at most ten years.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 1, maximum = 315576000)]
     pub expires_in_seconds: Option<i64>,
     /// Expires at this time.
@@ -106,7 +110,7 @@ pub struct NewKey {
 #[schema(example = json!({"overlap_seconds": 3600}))]
 pub struct RotateKeyRequest {
     /// The secret that the key had goes on working for so many seconds, at most 30 days. A day when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 0, maximum = 2592000, default = 86400)]
     pub overlap_seconds: Option<i64>,
 }
@@ -133,11 +137,19 @@ impl KeyStatus {
 
 /// A key, without its secret, which nobody knows but whoever made it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "id": "7Kq2mX9aBc4Z",
+    "name": "nightly reports",
+    "scopes": ["tasks:read", "tasks:write"],
+    "status": "ACTIVE",
+    "created_at": "2026-01-31T12:00:00.000000Z",
+    "expires_at": "2026-05-01T12:00:00.000000Z",
+}))]
 pub struct Key {
     /// The middle part of the token: `tm_<id>_<secret>`.
     #[schema(min_length = 12, max_length = 12, pattern = "^[0-9A-Za-z]{12}$", example = "7Kq2mX9aBc4Z")]
     pub id: String,
-    #[schema(max_length = 100)]
+    #[schema(min_length = 1, max_length = 100)]
     pub name: String,
     #[schema(max_items = 6)]
     pub scopes: Vec<Scope>,
@@ -157,6 +169,15 @@ pub struct Key {
 
 /// A key with a new secret: this answer is the only place that ever shows it.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "id": "7Kq2mX9aBc4Z",
+    "name": "nightly reports",
+    "scopes": ["tasks:read", "tasks:write"],
+    "status": "ACTIVE",
+    "created_at": "2026-01-31T12:00:00.000000Z",
+    "expires_at": "2026-05-01T12:00:00.000000Z",
+    "token": "tm_7Kq2mX9aBc4Z_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG",
+}))]
 pub struct IssuedKey {
     #[serde(flatten)]
     pub key: Key,
@@ -173,11 +194,19 @@ impl std::fmt::Debug for IssuedKey {
 
 /// A page of keys, newest first, revoked and expired ones included.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"keys": [{
+    "id": "7Kq2mX9aBc4Z",
+    "name": "nightly reports",
+    "scopes": ["tasks:read", "tasks:write"],
+    "status": "ACTIVE",
+    "created_at": "2026-01-31T12:00:00.000000Z",
+    "expires_at": "2026-05-01T12:00:00.000000Z",
+}], "next_page_token": ""}))]
 pub struct KeyList {
     #[schema(max_items = 500)]
     pub keys: Vec<Key>,
     /// Asks for the next page; empty at the end, and only there.
-    #[schema(max_length = 500)]
+    #[schema(max_length = 500, pattern = "^[A-Za-z0-9_-]*$")]
     pub next_page_token: String,
 }
 

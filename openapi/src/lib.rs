@@ -8,6 +8,7 @@
 //! The documents under `openapi/v1/` are generated from these modules ([`documents`]); a test says when they are stale.
 
 pub mod bounds;
+pub mod checks;
 pub mod destination;
 pub mod event;
 pub mod health;
@@ -19,6 +20,7 @@ pub mod report;
 pub mod schedule;
 pub mod task;
 pub mod webhook;
+mod whole;
 
 pub mod coordinator;
 pub mod gateway;

@@ -9,6 +9,11 @@ pub const BATCH_TASKS_MAX: usize = 10_000;
 /// Field errors listed in one problem document; further ones are counted, not listed.
 pub const PROBLEM_ERRORS_MAX: usize = 100;
 
+/// Length of a problem's `detail`, and of its `instance`.
+pub const PROBLEM_DETAIL_CHARS_MAX: usize = 2_000;
+/// Length of the place that a field error names.
+pub const POINTER_CHARS_MAX: usize = 500;
+
 /// Length of a shell command line: what Linux lets one argument have, its final NUL aside.
 pub const COMMAND_BYTES_MAX: usize = 128 * 1024 - 1;
 /// Number of arguments of `argv`.
@@ -52,6 +57,15 @@ pub const BULK_TASKS_MAX: i64 = 10_000;
 pub const WAIT_SECONDS_MAX: u64 = 60;
 /// Workers that `POST /v1/workers/scale` may ask for.
 pub const SCALE_WORKERS_MAX: i64 = 200;
+
+/// Length of an `Idempotency-Key`, without its quotes.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+/// Length of `Prefer` and of `If-None-Match`.
+pub const REQUEST_HEADER_CHARS_MAX: usize = 1_000;
+/// Length of a page token.
+pub const PAGE_TOKEN_CHARS_MAX: usize = 500;
+/// Length of `types` of `GET /v1/events`.
+pub const EVENT_TYPES_CHARS_MAX: usize = 500;
 
 /// Length of an API key's name.
 pub const KEY_NAME_CHARS_MAX: usize = 100;
@@ -109,6 +123,16 @@ pub const REPLAY_MAX: i64 = 10_000;
 
 /// Length of a worker's id.
 pub const WORKER_ID_CHARS_MAX: usize = 128;
+/// Length of the origin at which a worker or a coordinator is reached.
+pub const ADDRESS_CHARS_MAX: usize = 200;
+/// Queues that a worker names as those it serves.
+pub const SERVED_QUEUES_MAX: usize = 100;
+/// Length of a `push_secret`, at least and at most.
+pub const PUSH_SECRET_CHARS: std::ops::RangeInclusive<usize> = 16..=128;
+/// Length of a label's name.
+pub const LABEL_NAME_CHARS_MAX: usize = 100;
+/// Length of a label's text.
+pub const LABEL_CHARS_MAX: usize = 200;
 /// Slots of one worker.
 pub const SLOTS_MAX: i64 = 1_000;
 /// Tasks one worker may hold, running and queued together.
@@ -120,8 +144,29 @@ pub const REPORTS_MAX: usize = 2_000;
 /// Body of the messages between coordinator and worker.
 pub const INTERNAL_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Largest whole number: every reader of JSON keeps it exactly (RFC 8259, 6).
+pub const INTEGER_MAX: i64 = 9_007_199_254_740_991;
+/// Longest duration and delay in a message between processes, in milliseconds: ten years.
+pub const MILLISECONDS_MAX: i64 = 315_576_000_000;
+/// Longest `retry_after_ms` of a report: a week.
+pub const RETRY_AFTER_MS_MAX: u64 = 604_800_000;
+/// Length of an id: a UUID with its hyphens (RFC 9562).
+pub const UUID_CHARS: usize = 36;
+/// Length of a time (RFC 3339).
+pub const TIME_CHARS_MAX: usize = 64;
+/// Length of a request's id.
+pub const REQUEST_ID_CHARS_MAX: usize = 128;
+/// Largest `Retry-After`: a day, in seconds.
+pub const RETRY_AFTER_SECONDS_MAX: i64 = 86_400;
+/// Length of `RateLimit` and `RateLimit-Policy`.
+pub const RATE_LIMIT_HEADER_CHARS_MAX: usize = 100;
+/// Length of a header's name.
+pub const HEADER_NAME_CHARS_MAX: usize = 256;
+
 /// Output kept of each of stdout, stderr and an HTTP answer's body; the rest is dropped and `…_truncated` says so.
 pub const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// The same as base64.
+pub const OUTPUT_BASE64_CHARS_MAX: usize = OUTPUT_BYTES_MAX.div_ceil(3) * 4;
 /// Headers kept of an HTTP target's answer.
 pub const RESULT_HEADERS_MAX: usize = 50;
 /// Length of an error's message.

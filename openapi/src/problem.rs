@@ -283,7 +283,7 @@ impl std::fmt::Display for FieldError {
 pub struct Problem {
     /// The kind of problem, an absolute URI.
     #[serde(rename = "type")]
-    #[schema(max_length = 200, example = "https://taskmaster.dev/problems/validation_failed")]
+    #[schema(max_length = 200, format = "uri", example = "https://taskmaster.dev/problems/validation_failed")]
     pub type_uri: String,
     /// The kind of problem in words; the same for every occurrence.
     #[schema(max_length = 200, example = "A value is not allowed")]
@@ -372,8 +372,25 @@ impl Problem {
         self.with_header(header::RETRY_AFTER, seconds.to_string())
     }
 
+    /// Within the bounds of the documents, whatever a client wrote that it repeats.
+    pub fn bounded(mut self) -> Self {
+        cut(&mut self.detail, limits::PROBLEM_DETAIL_CHARS_MAX);
+        self.instance.iter_mut().for_each(|path| cut(path, limits::PROBLEM_DETAIL_CHARS_MAX));
+        for error in &mut self.errors {
+            cut(&mut error.pointer, limits::POINTER_CHARS_MAX);
+            cut(&mut error.detail, limits::ERROR_MESSAGE_CHARS_MAX);
+        }
+        self
+    }
+
     pub fn status_code(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+fn cut(text: &mut String, chars_max: usize) {
+    if let Some((end, _)) = text.char_indices().nth(chars_max) {
+        text.truncate(end);
     }
 }
 

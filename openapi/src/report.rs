@@ -12,7 +12,8 @@ use crate::task::{TaskError, TaskResult};
 pub struct TaskClaim {
     pub task_id: Uuid,
     /// The claim number.
-    #[schema(minimum = 1)]
+    #[serde(deserialize_with = "crate::whole::number")]
+    #[schema(minimum = 1, maximum = 9007199254740991i64)]
     pub claim: i64,
 }
 
@@ -37,16 +38,17 @@ pub enum ReportStatus {
 pub struct StatusReport {
     pub task_id: Uuid,
     /// The claim number of the submission.
-    #[schema(minimum = 1)]
+    #[serde(deserialize_with = "crate::whole::number")]
+    #[schema(minimum = 1, maximum = 9007199254740991i64)]
     pub claim: i64,
     pub status: ReportStatus,
     /// Milliseconds between the start of the attempt and this message. Elapsed time, because only the database's clock counts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0)]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
+    #[schema(minimum = 0, maximum = 315576000000i64)]
     pub started_ms_ago: Option<u64>,
     /// Milliseconds between the end of the attempt and this message.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0)]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
+    #[schema(minimum = 0, maximum = 315576000000i64)]
     pub ended_ms_ago: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<TaskResult>,
@@ -57,7 +59,7 @@ pub struct StatusReport {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub permanent: bool,
     /// With FAILED: try again no sooner than in so many milliseconds (an HTTP target's `Retry-After`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 0, maximum = 604800000)]
     pub retry_after_ms: Option<u64>,
 }
@@ -86,7 +88,7 @@ pub enum ReportCode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ReportResult {
     pub task_id: Uuid,
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 9007199254740991i64)]
     pub claim: i64,
     /// As an HTTP status: 200 recorded, 404 unknown, 409 stale or not yours, 422 invalid, 503 send again.
     #[schema(minimum = 200, maximum = 599)]

@@ -96,7 +96,7 @@ pub struct HttpWork {
     #[serde(default)]
     pub method: HttpMethod,
     /// An absolute `http` or `https` URL. Private and local targets are refused unless the worker allows them.
-    #[schema(max_length = 8192, example = "https://example.com/hook")]
+    #[schema(max_length = 8192, format = "iri", example = "https://example.com/hook")]
     pub url: String,
     /// Headers of the request, at most 100. Values of `Authorization`, `Cookie`, `Proxy-Authorization`, and of any header
     /// whose name contains `key`, `token`, `secret` or `signature`, can be written but not read back.
@@ -109,7 +109,7 @@ pub struct HttpWork {
     pub body: Option<String>,
     /// The body as base64 (RFC 4648, with padding), for bytes that are not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 1048576)]
+    #[schema(max_length = 1048576, content_encoding = "base64")]
     pub body_base64: Option<String>,
 }
 
@@ -189,7 +189,7 @@ impl std::fmt::Debug for Callback {
 pub struct NewTask {
     /// A shell command line, run by `/bin/sh -c` on a worker that allows commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 131071, example = "echo hello")]
+    #[schema(min_length = 1, max_length = 131071, example = "echo hello")]
     pub command: Option<String>,
     /// A program and its arguments, run without a shell on a worker that allows commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -207,21 +207,21 @@ pub struct NewTask {
     pub delay_seconds: Option<f64>,
     /// The queue, `default` when left out: letters, digits, `.`, `_` and `-`. Queues exist by being used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 64, pattern = "^[A-Za-z0-9._-]+$", example = "default")]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$", example = "default")]
     pub queue: Option<String>,
     /// 0 to 9; higher first. Waiting raises it by one a minute, so that nothing starves.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 0, maximum = 9, default = 0)]
     pub priority: Option<i64>,
     /// Attempts before the task is FAILED.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 1, maximum = 100, default = 3)]
     pub max_attempts: Option<i64>,
     /// When to try again.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::object::optional")]
     pub retry: Option<RetryPolicy>,
     /// Longest duration of one attempt, in seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 1, maximum = 86400, default = 300)]
     pub timeout_seconds: Option<i64>,
     /// Words to find the task by, at most 20.
@@ -241,11 +241,11 @@ pub struct NewTask {
 #[serde(default)]
 pub struct TaskResult {
     /// The command's exit status.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = -2147483648, maximum = 2147483647)]
     pub exit_code: Option<i32>,
     /// The number of the signal that ended the command.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 1, maximum = 255)]
     pub signal: Option<i32>,
     /// Standard output, where it is UTF-8; at most 64 KiB.
@@ -254,7 +254,7 @@ pub struct TaskResult {
     pub stdout: Option<String>,
     /// Standard output as base64, where it is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 87384)]
+    #[schema(max_length = 87384, content_encoding = "base64")]
     pub stdout_base64: Option<String>,
     /// Standard output was longer than what is kept.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -265,18 +265,18 @@ pub struct TaskResult {
     pub stderr: Option<String>,
     /// Standard error as base64, where it is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 87384)]
+    #[schema(max_length = 87384, content_encoding = "base64")]
     pub stderr_base64: Option<String>,
     /// Standard error was longer than what is kept.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stderr_truncated: bool,
     /// The status of the HTTP answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 100, maximum = 999)]
     pub http_status: Option<u16>,
     /// Headers of the HTTP answer, at most 50; `Set-Cookie` is left out.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    #[schema(value_type = BTreeMap<String, bounds::HeaderText>)]
+    #[schema(value_type = BTreeMap<String, bounds::ReceivedHeader>)]
     pub headers: BTreeMap<String, String>,
     /// Body of the HTTP answer, where it is UTF-8; at most 64 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -284,7 +284,7 @@ pub struct TaskResult {
     pub body: Option<String>,
     /// Body of the HTTP answer as base64, where it is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 87384)]
+    #[schema(max_length = 87384, content_encoding = "base64")]
     pub body_base64: Option<String>,
     /// The body was longer than what is kept.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -361,7 +361,7 @@ pub struct Task {
     pub status: TaskStatus,
     /// The shell command line, where that is the work.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 131071)]
+    #[schema(min_length = 1, max_length = 131071)]
     pub command: Option<String>,
     /// The program and its arguments, where that is the work.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -370,12 +370,12 @@ pub struct Task {
     /// The HTTP request, where that is the work; sensitive header values read `***`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpWork>,
-    #[schema(max_length = 64)]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
     pub queue: String,
     #[schema(minimum = 0, maximum = 9)]
     pub priority: i64,
     /// Attempts that have started, this one included.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
     pub attempt: i64,
     #[schema(minimum = 1, maximum = 100)]
     pub max_attempts: i64,
@@ -387,7 +387,7 @@ pub struct Task {
     pub tags: Vec<String>,
     /// The worker that holds the task, or held it last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$")]
     pub worker_id: Option<String>,
     pub created_at: DateTime<Utc>,
     /// What was asked for; never changed.
@@ -438,11 +438,11 @@ pub struct Task {
 }))]
 pub struct Attempt {
     /// 1 for the first.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 9007199254740991i64)]
     pub attempt: i64,
     /// `STARTED` while it runs, then `COMPLETE`, `FAILED` or `CANCELLED`.
     pub status: TaskStatus,
-    #[schema(max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$")]
     pub worker_id: String,
     pub picked_at: DateTime<Utc>,
     #[serde(skip_serializing_if = "Option::is_none")]

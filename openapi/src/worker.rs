@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
 use uuid::Uuid;
 
-use crate::documents::{Failures, PushSecret};
+use crate::documents::{Failures, Headers, PushSecret, Schemas};
 use crate::health;
 use crate::problem::Problem;
 use crate::report::{StatusReport, TaskClaim};
@@ -34,26 +34,40 @@ pub const EXIT_STATUS_PERMANENT: i32 = 65;
 pub struct SubmittedTask {
     pub task_id: Uuid,
     /// The claim number: goes into every report of this attempt.
-    #[schema(minimum = 1)]
+    #[serde(deserialize_with = "crate::whole::number")]
+    #[schema(minimum = 1, maximum = 9007199254740991i64)]
     pub claim: i64,
     /// Which attempt this is, from 1.
-    #[schema(minimum = 1)]
+    #[serde(deserialize_with = "crate::whole::number")]
+    #[schema(minimum = 1, maximum = 9007199254740991i64)]
     pub attempt: i64,
     /// Start no sooner than so many milliseconds after this message (fractions count); 0 is at once.
     #[serde(default)]
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 315576000000i64)]
     pub start_in_ms: f64,
     /// Longest duration of the attempt, in milliseconds.
-    #[schema(minimum = 1)]
+    #[serde(deserialize_with = "crate::whole::number")]
+    #[schema(minimum = 1, maximum = 86400000)]
     pub timeout_ms: u64,
     pub work: Work,
 }
 
 /// Tasks for a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "worker_id": "worker-1",
+    "tasks": [{
+        "task_id": "01890a5d-ac96-774b-bcce-b302099a8057",
+        "claim": 4711,
+        "attempt": 1,
+        "start_in_ms": 0,
+        "timeout_ms": 300000,
+        "work": {"http": {"method": "GET", "url": "http://127.0.0.1:8081/livez"}},
+    }],
+}))]
 pub struct SubmitTaskRequest {
     /// Who this is for; a worker refuses what is meant for another.
-    #[schema(max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$")]
     pub worker_id: String,
     #[schema(min_items = 1, max_items = 2000)]
     pub tasks: Vec<SubmittedTask>,
@@ -79,13 +93,14 @@ pub enum SubmitCode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SubmitResult {
     pub task_id: Uuid,
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 9007199254740991i64)]
     pub claim: i64,
     pub code: SubmitCode,
 }
 
 /// Which tasks were taken, and what room is left.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"results": [{"task_id": "01890a5d-ac96-774b-bcce-b302099a8057", "claim": 4711, "code": "accepted"}], "room": 99}))]
 pub struct SubmitTaskResponse {
     /// One result a task, in order.
     #[schema(max_items = 2000)]
@@ -101,6 +116,7 @@ pub struct SubmitTaskResponse {
 
 /// Tasks a worker is to let go of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"tasks": [{"task_id": "01890a5d-ac96-774b-bcce-b302099a8057", "claim": 4711}], "stop": true}))]
 pub struct ReleaseRequest {
     #[schema(min_items = 1, max_items = 10000)]
     pub tasks: Vec<TaskClaim>,
@@ -126,12 +142,13 @@ pub enum ReleaseCode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ReleaseResult {
     pub task_id: Uuid,
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 9007199254740991i64)]
     pub claim: i64,
     pub code: ReleaseCode,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"results": [{"task_id": "01890a5d-ac96-774b-bcce-b302099a8057", "claim": 4711, "code": "released"}]}))]
 pub struct ReleaseResponse {
     /// One result a task, in order.
     #[schema(max_items = 10000)]
@@ -140,16 +157,17 @@ pub struct ReleaseResponse {
 
 /// What a worker is doing right now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"worker_id": "worker-1", "slots": 5, "running": 2, "queued": 0, "room": 98, "draining": false}))]
 pub struct WorkerState {
-    #[schema(max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$")]
     pub worker_id: String,
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1000)]
     pub slots: i64,
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 10000)]
     pub running: i64,
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 10000)]
     pub queued: i64,
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 10000)]
     pub room: i64,
     pub draining: bool,
 }
@@ -196,9 +214,13 @@ pub fn get_worker_status() {}
 #[openapi(
     info(title = "TaskMaster worker", version = "1.0.0",
         description = "What a coordinator says to a worker. Serve this, and send heartbeats and reports as the coordinator's document says.\n\nEvery request carries the worker's `push_secret` as its bearer token."),
+    tags(
+        (name = "worker", description = "Take tasks, let go of tasks, say what is going on. Every call may be repeated."),
+        (name = "health", description = "For coordinators and supervisors. The status code is the contract."),
+    ),
     paths(submit_task, release_tasks, get_worker_status, health::livez, health::readyz),
     servers((url = "http://{address}", description = "A worker",
         variables(("address" = (default = "127.0.0.1:9000", description = "Host and port, as its heartbeats name them"))))),
-    modifiers(&PushSecret, &Failures),
+    modifiers(&PushSecret, &Failures, &Headers, &Schemas),
 )]
 pub struct WorkerApi;

@@ -6,8 +6,8 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use http::header;
 use http::request::Parts;
+use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use taskmaster_openapi::object::Object;
@@ -50,6 +50,16 @@ pub fn require_json(request: &Request) -> Result<(), Problem> {
         return Ok(());
     }
     Err(Problem::field(Code::UnsupportedMediaType, "Content-Type", "must be application/json"))
+}
+
+/// Refuses a request with a header that is longer than what its document allows.
+///
+/// # Errors
+/// `invalid_header`.
+pub fn bound_header(headers: &HeaderMap, name: &str, chars_max: usize) -> Result<(), Problem> {
+    let fits = headers.get_all(name).iter().all(|value| value.len() <= chars_max);
+    let wrong = || Problem::field(Code::InvalidHeader, name, format!("must have at most {chars_max} characters"));
+    if fits { Ok(()) } else { Err(wrong()) }
 }
 
 /// Reads a whole body of at most so many bytes.

@@ -9,6 +9,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use http::{HeaderValue, Method, StatusCode, header};
+use taskmaster_openapi::limits::REQUEST_ID_CHARS_MAX;
 use taskmaster_openapi::problem::PROBLEM_JSON;
 use taskmaster_openapi::{Code, Problem};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -16,8 +17,6 @@ use uuid::Uuid;
 
 /// The header of a request's id, in requests and in every answer.
 pub const REQUEST_ID: &str = "x-request-id";
-/// A longer id, or one with other characters than visible ASCII, is replaced.
-const REQUEST_ID_CHARS_MAX: usize = 128;
 
 /// A request's id, as an extension of the request.
 #[derive(Debug, Clone)]
@@ -61,6 +60,7 @@ fn panicked(cause: Box<dyn Any + Send + 'static>) -> Response {
 async fn identify(mut request: Request, next: Next) -> Response {
     let given = request.headers().get(REQUEST_ID).and_then(|v| v.to_str().ok());
     let id = match given {
+        // A longer id, or one with other characters than visible ASCII, is replaced.
         Some(id) if (1..=REQUEST_ID_CHARS_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()) => {
             id.to_owned()
         }
@@ -108,6 +108,7 @@ fn complete(mut response: Response, path: &str, request_id: &str) -> Response {
         None => framework_problem(&response, path),
     };
     let problem = Problem { instance: Some(path.to_owned()), request_id: Some(request_id.to_owned()), ..problem };
+    let problem = problem.bounded();
     let headers = std::mem::take(response.headers_mut());
     let mut completed = problem.into_response();
     completed.extensions_mut().remove::<Problem>();

@@ -268,14 +268,14 @@ impl Store {
         Ok(sqlx::query_as(sql).bind(id).fetch_optional(&self.pool).await?)
     }
 
-    /// Changes what a webhook is set to, if it has this version. Enabled again, it is sent what is recorded from now on.
+    /// Changes what a webhook is set to, if it has one of the wanted versions. Enabled again, it is sent what is recorded from now on.
     ///
     /// # Errors
     /// When the database is not available.
     pub async fn change_webhook(
         &self,
         id: Uuid,
-        version: Option<i64>,
+        wanted: Option<&[i64]>,
         change: impl FnOnce(&mut WebhookSettings),
     ) -> Result<Change, StoreError> {
         let mut transaction = self.begin().await?;
@@ -285,7 +285,7 @@ impl Store {
                 .fetch_optional(&mut *transaction)
                 .await?;
         let Some(found) = found else { return Ok(Change::NotFound) };
-        if version.is_some_and(|version| version != found.version) {
+        if wanted.is_some_and(|wanted| !wanted.contains(&found.version)) {
             return Ok(Change::Conflict);
         }
         let mut settings = found.settings;

@@ -9,6 +9,7 @@ use std::fmt::Write;
 use futures::stream;
 use reqwest::Method;
 use serde_json::{Value, json};
+use taskmaster_openapi::limits;
 
 use crate::support::{Api, Reply, System};
 
@@ -618,8 +619,9 @@ fn faults(row: &Row, reply: &Reply, document: &Document) -> String {
     }
     let absolute = problem["type"].as_str().is_some_and(|uri| uri.starts_with("https://"));
     let path = row.path.split('?').next().unwrap();
+    let instance: String = path.chars().take(limits::PROBLEM_DETAIL_CHARS_MAX).collect();
     // A client resolves `..` before it asks.
-    if !absolute || (problem["instance"] != path && !path.contains("..")) {
+    if !absolute || (problem["instance"] != instance && !path.contains("..")) {
         fault(format!("type {} of {}", problem["type"], problem["instance"]));
     }
     if !document.documents(&row.method, &row.path, status) {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod api_events;
+mod api_examples;
 mod api_inputs;
 mod api_lists;
 mod api_origin;

@@ -9,6 +9,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use http::{StatusCode, header};
+use taskmaster_openapi::checks::{self, Findings};
 use taskmaster_openapi::limits::{HELD_TASKS_MAX, INTERNAL_BODY_BYTES_MAX, REPORTS_MAX};
 use taskmaster_openapi::task::Work;
 use taskmaster_openapi::worker::{
@@ -86,6 +87,10 @@ async fn release_tasks(
     Json(request): Json<ReleaseRequest, INTERNAL_BODY_BYTES_MAX>,
 ) -> Result<axum::Json<ReleaseResponse>, Problem> {
     check_count(request.tasks.len(), HELD_TASKS_MAX)?;
+    let errors = checks::claims("tasks", &request.tasks);
+    if !errors.is_empty() {
+        return Err(Problem::validation(errors));
+    }
     let results = api.slots.board().release(&request.tasks, request.stop);
     Ok(axum::Json(ReleaseResponse { results }))
 }
@@ -132,18 +137,17 @@ fn check_count(count: usize, most: usize) -> Result<(), Problem> {
     }
 }
 
-fn task_errors(index: usize, task: &SubmittedTask) -> impl Iterator<Item = FieldError> {
-    let wrong = move |is_wrong: bool, field: &str, rule: &str| {
-        is_wrong.then(|| FieldError::new(format!("/tasks/{index}/{field}"), rule.to_owned()))
-    };
-    [
-        wrong(task.claim < 1, "claim", "must be 1 or more"),
-        wrong(task.attempt < 1, "attempt", "must be 1 or more"),
-        wrong(!(0.0..=START_IN_MS_MAX).contains(&task.start_in_ms), "start_in_ms", "must be 0 to 315576000000"),
-        wrong(!(1..=TIMEOUT_MS_MAX).contains(&task.timeout_ms), "timeout_ms", "must be 1 to 86400000"),
-    ]
-    .into_iter()
-    .flatten()
+fn task_errors(index: usize, task: &SubmittedTask) -> Vec<FieldError> {
+    let mut findings = Findings::of("tasks", index);
+    findings.claim(task.claim);
+    let attempt = (1..=limits::INTEGER_MAX).contains(&task.attempt);
+    findings.expect(attempt, "attempt", format_args!("must be 1 to {}", limits::INTEGER_MAX));
+    let start = (0.0..=START_IN_MS_MAX).contains(&task.start_in_ms);
+    findings.expect(start, "start_in_ms", format_args!("must be 0 to 315576000000"));
+    let timeout = (1..=TIMEOUT_MS_MAX).contains(&task.timeout_ms);
+    findings.expect(timeout, "timeout_ms", format_args!("must be 1 to 86400000"));
+    findings.work(&task.work);
+    findings.into_errors()
 }
 
 fn as_i64(count: usize) -> i64 {

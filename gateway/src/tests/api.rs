@@ -30,6 +30,33 @@ fn what_is_passed_on_is_the_coordinators_contract_but_for_its_list_of_workers() 
     let mut contract: BTreeSet<_> = documents::operations(&CoordinatorApi::openapi()).into_iter().collect();
     contract.retain(|(_, path)| path.starts_with("/v1/") && path != "/v1/workers");
     assert_eq!(served(crate::router::forwarded()), contract);
+
+    // A stranger finds it from either document.
+    let (gateway, coordinator) = (GatewayApi::openapi(), serde_json::to_value(CoordinatorApi::openapi()).unwrap());
+    let told = gateway.info.description.unwrap();
+    for (method, path) in &contract {
+        let name = coordinator["paths"][path][method.to_lowercase()]["operationId"].as_str().unwrap();
+        assert!(told.contains(&format!("`{name}`")), "gateway.json does not say that {name} is passed on");
+    }
+    assert!(told.contains(taskmaster_openapi::coordinator::paths::DOCUMENT));
+    assert_eq!(coordinator["servers"][0]["url"], "/");
+    assert!(coordinator["servers"][0]["description"].as_str().unwrap().contains("gateway"));
+}
+
+#[tokio::test]
+async fn headers_are_as_long_as_the_documents_say_and_no_longer() {
+    let gateway = Gateway::new(Config::default());
+    let max = limits::REQUEST_HEADER_CHARS_MAX;
+    let path = format!("/v1/tasks/{}", uuid::Uuid::now_v7());
+    for (name, length, code) in [
+        ("prefer", max, "database_unavailable"),
+        ("prefer", max + 1, "invalid_header"),
+        ("if-none-match", max, "database_unavailable"),
+        ("if-none-match", max + 1, "invalid_header"),
+    ] {
+        let asked = request("GET", &path).header(name, "x".repeat(length)).body(Body::empty()).unwrap();
+        assert_eq!(gateway.send(asked).await.code(), code, "{name} of {length}");
+    }
 }
 
 #[test]

@@ -28,7 +28,6 @@ const REFUSED_HEADERS: [&str; 11] = [
 ];
 /// Headers that the worker adds.
 const OWN_PREFIX: &str = "taskmaster-";
-const HEADER_NAME_BYTES_MAX: usize = 256;
 
 pub(super) fn check(work: &HttpWork, errors: &mut Errors) {
     if let Some(detail) = wrong_url(&work.url) {
@@ -101,7 +100,7 @@ pub(super) fn check_headers(at: &str, headers: &BTreeMap<String, String>, max: u
 }
 
 fn wrong_header_name(name: &str) -> Option<String> {
-    if name.len() > HEADER_NAME_BYTES_MAX || HeaderName::try_from(name).is_err() {
+    if name.len() > limits::HEADER_NAME_CHARS_MAX || HeaderName::try_from(name).is_err() {
         return Some("is not the name of a header (RFC 9110)".into());
     }
     let lower = name.to_ascii_lowercase();

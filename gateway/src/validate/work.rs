@@ -32,7 +32,7 @@ pub(super) fn work(
 
 fn check_command(command: &str, errors: &mut Errors) {
     let max = limits::COMMAND_BYTES_MAX;
-    if command.trim().is_empty() {
+    if command.trim_ascii().is_empty() {
         errors.add("/command", "must not be empty");
     } else if command.len() > max {
         errors.add("/command", format!("must have at most {max} bytes, and has {}", command.len()));

@@ -45,6 +45,8 @@ struct EventData<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     worker_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    schedule_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     webhook_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a TaskError>,
@@ -69,10 +71,11 @@ pub(super) fn of_event(event: &Event, facts: Option<&Facts>) -> Result<String, S
         tags: facts.filter(|facts| !facts.tags.is_empty()).map(|facts| &facts.tags[..]),
         attempt: event.attempt,
         worker_id: event.worker_id.as_deref(),
+        schedule_id: event.schedule_id,
         webhook_id: event.webhook_id,
         error: facts.filter(failed).and_then(|facts| facts.error.as_ref()),
     };
-    let subject = event.task_id.or(event.webhook_id).map(|id| id.to_string()).or_else(|| event.worker_id.clone());
+    let subject = event.task_id.or(event.schedule_id).or(event.webhook_id).map(|id| id.to_string()).or_else(|| event.worker_id.clone());
     write(LOG, event.id.to_string(), event.event_type.as_str(), subject, event.at, data)
 }
 
@@ -135,6 +138,7 @@ mod tests {
             queue: Some("mail".into()),
             attempt: Some(3),
             worker_id: Some("w".into()),
+            schedule_id: None,
             webhook_id: None,
         };
         let facts = Facts {

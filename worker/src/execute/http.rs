@@ -10,7 +10,9 @@ use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use taskmaster_openapi::limits::{HEADER_VALUE_BYTES_MAX, RESULT_HEADERS_MAX, RETRY_SECONDS_MAX};
+use taskmaster_openapi::limits::{
+    HEADER_NAME_CHARS_MAX, HEADER_VALUE_BYTES_MAX, RESULT_HEADERS_MAX, RETRY_SECONDS_MAX,
+};
 use taskmaster_openapi::task::{ErrorCode, HttpWork, TaskResult};
 use taskmaster_openapi::worker::{SubmittedTask, headers};
 
@@ -138,7 +140,8 @@ async fn read(mut answer: reqwest::Response) -> Ending {
 /// Headers of an answer as they are kept: at most so many, without cookies.
 fn kept_headers(headers: &HeaderMap) -> std::collections::BTreeMap<String, String> {
     let mut kept = std::collections::BTreeMap::new();
-    for name in headers.keys().filter(|name| **name != header::SET_COOKIE).take(RESULT_HEADERS_MAX) {
+    let is_kept = |name: &HeaderName| *name != header::SET_COOKIE && name.as_str().len() <= HEADER_NAME_CHARS_MAX;
+    for name in headers.keys().filter(|name| is_kept(name)).take(RESULT_HEADERS_MAX) {
         let values: Vec<_> =
             headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         let mut value = values.join(", ");

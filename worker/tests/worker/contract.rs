@@ -102,6 +102,8 @@ async fn what_breaks_the_contract_is_refused_whole_with_a_pointer() {
         (with("timeout_ms", json!(0)), "/tasks/0/timeout_ms"),
         (with("timeout_ms", json!(u64::MAX)), "/tasks/0/timeout_ms"),
         (with("task_id", json!("x")), "/tasks/0/task_id"),
+        (with("work", json!({"argv": []})), "/tasks/0/work/argv"),
+        (with("work", json!({"http": {"url": "nowhere"}})), "/tasks/0/work/http/url"),
     ] {
         let url = format!("{}{}", worker.address, paths::TASKS);
         let answer =

@@ -141,7 +141,7 @@ async fn broken_exchanges_and_dead_targets_are_told_apart() {
     assert_eq!(code(&outcome), ErrorCode::Connect);
     assert!(!outcome.error.unwrap().message.contains("secret-path"), "URLs may hold secrets");
     assert_eq!(code(&get("http://no-such-host.invalid/".into()).await), ErrorCode::Dns);
-    assert_eq!(code(&get("not a url".into()).await), ErrorCode::HttpProtocol);
+    assert_eq!(code(&get("http://[".into()).await), ErrorCode::HttpProtocol);
 }
 
 #[tokio::test]
