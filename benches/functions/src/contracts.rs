@@ -125,5 +125,7 @@ fn task(i: usize) -> Task {
         cancel_requested_at: None,
         result: Some(result(i)),
         error: None,
+        callback: None,
+        failure_callback: None,
     }
 }

@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn one_of_the_tags_is_enough() {
         let filter = Filter { tags: words(&["x", "y"]), ..filter(None) };
-        let mut wants = |tags: &[&str]| {
+        let wants = |tags: &[&str]| {
             let tags = words(tags);
             filter.wants(Uuid::nil(), &event(EventType::TaskFailed, "q"), &tags, &mut Failing::new())
         };
