@@ -45,7 +45,7 @@ pub enum Command {
     /// Print an OpenAPI document, or write all that is generated from the contracts
     Openapi(documents::OpenapiArgs),
     /// Measure: create tasks through the public API, wait until all are recorded, print rates and percentiles
-    Bench(bench::BenchArgs),
+    Bench(Box<bench::BenchArgs>),
     /// Ask a process whether it is well: ends with 0 if so, with 1 if not
     Health(health::HealthArgs),
     /// Watches over the commands of a worker, and ends them when the worker dies

@@ -33,7 +33,7 @@ async fn run(command: Command) -> Result<(), String> {
         Command::Migrate(args) => parts::migrate(args).await,
         Command::Keys(args) => keys::run(args).await,
         Command::Openapi(args) => documents::run(&args),
-        Command::Bench(args) => bench::run(args, shutdown).await,
+        Command::Bench(args) => bench::run(*args, shutdown).await,
         Command::Health(args) => health::run(&args).await,
         Command::CommandGuard => Ok(()),
     }

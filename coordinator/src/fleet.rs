@@ -315,7 +315,7 @@ mod tests {
         let now = Instant::now();
         let (mut fleet, ids) = fleet(&[5], now);
         let give =
-            |fleet: &mut Fleet, numbers: std::ops::Range<i64>| numbers.for_each(|n| fleet.give("w00", claim(n), now));
+            |fleet: &mut Fleet, numbers: std::ops::Range<i64>| numbers.for_each(|n| fleet.give("w00", claim(n), 1, now));
         give(&mut fleet, 0..100);
         fleet.settle("w00", &(0..100).map(claim).collect::<Vec<_>>(), true, now);
         // Its slots, and 200 ahead.

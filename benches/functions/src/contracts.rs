@@ -126,5 +126,7 @@ fn task(i: usize) -> Task {
         result: Some(result(i)),
         error: None,
         schedule_id: None,
+        callback: None,
+        failure_callback: None,
     }
 }
