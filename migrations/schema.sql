@@ -175,6 +175,8 @@ CREATE TABLE public.lanes (
     id integer NOT NULL,
     queue text NOT NULL,
     kind smallint NOT NULL,
+    flow text DEFAULT ''::text NOT NULL,
+    CONSTRAINT lanes_flow_check CHECK ((char_length(flow) <= 64)),
     CONSTRAINT lanes_kind_check CHECK ((kind = ANY (ARRAY[0, 1]))),
     CONSTRAINT lanes_queue_check CHECK (((char_length(queue) >= 1) AND (char_length(queue) <= 64)))
 );
@@ -259,6 +261,7 @@ CREATE TABLE public.schedules (
     last_task_id uuid,
     waiting_fire_at timestamp with time zone,
     failures_count_from timestamp with time zone DEFAULT now() NOT NULL,
+    callbacks json,
     CONSTRAINT schedules_beat CHECK (((cron IS NULL) <> (every_seconds IS NULL))),
     CONSTRAINT schedules_catch_up_check CHECK (((catch_up >= 0) AND (catch_up <= 2))),
     CONSTRAINT schedules_catch_up_window_seconds_check CHECK ((catch_up_window_seconds > 0)),
@@ -303,6 +306,7 @@ CREATE TABLE public.task_history (
     result json,
     error json,
     schedule_id uuid,
+    callbacks json,
     CONSTRAINT task_history_status_check CHECK ((status = ANY (ARRAY[3, 4, 5])))
 )
 PARTITION BY RANGE (finished_at);
@@ -339,6 +343,7 @@ CREATE TABLE public.tasks (
     result json,
     error json,
     schedule_id uuid,
+    callbacks json,
     CONSTRAINT tasks_check CHECK (((attempt >= 0) AND (attempt <= max_attempts))),
     CONSTRAINT tasks_claimed CHECK (((status = 0) OR ((claim > 0) AND (worker_id IS NOT NULL) AND (picked_at IS NOT NULL)))),
     CONSTRAINT tasks_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
@@ -348,6 +353,67 @@ CREATE TABLE public.tasks (
     CONSTRAINT tasks_timeout_seconds_check CHECK (((timeout_seconds >= 1) AND (timeout_seconds <= 86400)))
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='1000', autovacuum_analyze_scale_factor='0.05', autovacuum_vacuum_cost_delay='0');
+
+CREATE TABLE public.webhook_deliveries (
+    id uuid NOT NULL,
+    webhook_id uuid,
+    message_id text NOT NULL,
+    event_type text NOT NULL,
+    event_id bigint,
+    task_id uuid,
+    replay boolean DEFAULT false NOT NULL,
+    secret text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE public.webhook_driver (
+    singleton boolean DEFAULT true NOT NULL,
+    cursor bigint DEFAULT 0 NOT NULL,
+    callbacks_after_event bigint,
+    CONSTRAINT webhook_driver_singleton_check CHECK (singleton)
+);
+
+CREATE TABLE public.webhook_series (
+    webhook_id uuid NOT NULL,
+    series bytea NOT NULL,
+    failed_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE public.webhooks (
+    id uuid NOT NULL,
+    lane integer NOT NULL,
+    url text NOT NULL,
+    description text,
+    events text[] NOT NULL,
+    queues text[] DEFAULT '{}'::text[] NOT NULL,
+    tags text[] DEFAULT '{}'::text[] NOT NULL,
+    only_when text,
+    headers json NOT NULL,
+    retry json,
+    max_attempts smallint NOT NULL,
+    timeout_seconds integer NOT NULL,
+    secret text NOT NULL,
+    previous_secret text,
+    previous_secret_expires_at timestamp with time zone,
+    after_event bigint NOT NULL,
+    disabled_reason text,
+    disabled_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    delivered bigint DEFAULT 0 NOT NULL,
+    failed_attempts bigint DEFAULT 0 NOT NULL,
+    last_success_at timestamp with time zone,
+    last_failure_at timestamp with time zone,
+    failing_since timestamp with time zone,
+    missed_events_at timestamp with time zone,
+    CONSTRAINT webhooks_disabled CHECK (((disabled_reason IS NULL) = (disabled_at IS NULL))),
+    CONSTRAINT webhooks_disabled_reason_check CHECK ((disabled_reason = ANY (ARRAY['by_request'::text, 'gone'::text, 'failing'::text, 'backlog'::text]))),
+    CONSTRAINT webhooks_events_check CHECK ((cardinality(events) > 0)),
+    CONSTRAINT webhooks_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
+    CONSTRAINT webhooks_only_when_check CHECK ((only_when = ANY (ARRAY['failures'::text, 'changes'::text, 'recovery'::text]))),
+    CONSTRAINT webhooks_timeout_seconds_check CHECK (((timeout_seconds >= 1) AND (timeout_seconds <= 30)))
+)
+WITH (fillfactor='50');
 
 CREATE TABLE public.workers (
     id text NOT NULL,
@@ -397,7 +463,7 @@ ALTER TABLE ONLY public.lanes
     ADD CONSTRAINT lanes_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.lanes
-    ADD CONSTRAINT lanes_queue_kind_key UNIQUE (queue, kind);
+    ADD CONSTRAINT lanes_queue_kind_flow_key UNIQUE (queue, kind, flow);
 
 ALTER TABLE ONLY public.quota_use
     ADD CONSTRAINT quota_use_pkey PRIMARY KEY (gateway_id);
@@ -426,6 +492,21 @@ ALTER TABLE ONLY public.task_rates
 ALTER TABLE ONLY public.tasks
     ADD CONSTRAINT tasks_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.webhook_deliveries
+    ADD CONSTRAINT webhook_deliveries_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.webhook_driver
+    ADD CONSTRAINT webhook_driver_pkey PRIMARY KEY (singleton);
+
+ALTER TABLE ONLY public.webhook_series
+    ADD CONSTRAINT webhook_series_pkey PRIMARY KEY (webhook_id, series);
+
+ALTER TABLE ONLY public.webhooks
+    ADD CONSTRAINT webhooks_lane_key UNIQUE (lane);
+
+ALTER TABLE ONLY public.webhooks
+    ADD CONSTRAINT webhooks_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.workers
     ADD CONSTRAINT workers_pkey PRIMARY KEY (id);
 
@@ -450,3 +531,12 @@ CREATE INDEX task_history_failed ON ONLY public.task_history USING btree (id) WH
 CREATE INDEX tasks_cancelling ON public.tasks USING btree (id) WHERE (cancel_requested_at IS NOT NULL);
 
 CREATE INDEX tasks_due ON public.tasks USING btree (lane, priority, run_at, id);
+
+CREATE INDEX webhook_deliveries_newest ON public.webhook_deliveries USING btree (webhook_id, id);
+
+CREATE INDEX webhook_deliveries_old ON public.webhook_deliveries USING btree (created_at);
+
+CREATE UNIQUE INDEX webhook_deliveries_once ON public.webhook_deliveries USING btree (webhook_id, event_id) WHERE (NOT replay);
+
+ALTER TABLE ONLY public.webhook_series
+    ADD CONSTRAINT webhook_series_webhook_id_fkey FOREIGN KEY (webhook_id) REFERENCES public.webhooks(id) ON DELETE CASCADE;

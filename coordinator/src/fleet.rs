@@ -314,8 +314,9 @@ mod tests {
     fn a_worker_with_work_ahead_is_given_more_in_parts_that_are_worth_a_claim() {
         let now = Instant::now();
         let (mut fleet, ids) = fleet(&[5], now);
-        let give =
-            |fleet: &mut Fleet, numbers: std::ops::Range<i64>| numbers.for_each(|n| fleet.give("w00", claim(n), 1, now));
+        let give = |fleet: &mut Fleet, numbers: std::ops::Range<i64>| {
+            numbers.for_each(|n| fleet.give("w00", claim(n), 1, now))
+        };
         give(&mut fleet, 0..100);
         fleet.settle("w00", &(0..100).map(claim).collect::<Vec<_>>(), true, now);
         // Its slots, and 200 ahead.

@@ -24,7 +24,9 @@ pub(super) fn advice(code: Code) -> &'static str {
         Code::KeyNotFound => "`GET /v1/keys` lists those that there are.",
         Code::ScheduleNotFound => "`GET /v1/schedules` lists those that there are.",
         Code::WebhookNotFound => "`GET /v1/webhooks` lists those that there are.",
-        Code::DeliveryNotFound => "It may be too long ago. `GET /v1/webhooks/{id}/deliveries` lists those that are kept.",
+        Code::DeliveryNotFound => {
+            "It may be too long ago. `GET /v1/webhooks/{id}/deliveries` lists those that are kept."
+        }
         Code::MethodNotAllowed => "`Allow` lists those that it has.",
         Code::RequestTimeout => "Send the whole body at once.",
         Code::TaskStateConflict => "`detail` says where the task stands; look at it again.",

@@ -75,7 +75,12 @@ pub(super) fn of_event(event: &Event, facts: Option<&Facts>) -> Result<String, S
         webhook_id: event.webhook_id,
         error: facts.filter(failed).and_then(|facts| facts.error.as_ref()),
     };
-    let subject = event.task_id.or(event.schedule_id).or(event.webhook_id).map(|id| id.to_string()).or_else(|| event.worker_id.clone());
+    let subject = event
+        .task_id
+        .or(event.schedule_id)
+        .or(event.webhook_id)
+        .map(|id| id.to_string())
+        .or_else(|| event.worker_id.clone());
     write(LOG, event.id.to_string(), event.event_type.as_str(), subject, event.at, data)
 }
 
