@@ -702,6 +702,8 @@ pub fn revoke_key() {}
             [the worker's own](/openapi/v1/worker.json)."),
     tags(
         (name = "tasks", description = "Create work, see what came of it, cancel it, run it again. Live and finished tasks are one collection."),
+        (name = "schedules", description = "Tasks that are made again and again, by a cron expression in a time zone or at a fixed interval."),
+        (name = "webhooks", description = "Tell other apps what happens: signed deliveries, tried until they are taken, with a log and replay."),
         (name = "events", description = "Follow what happens as it happens: server-sent events, which resume where a client left off."),
         (name = "fleet", description = "The workers, and how they keep up: counts, backlog and rates in a shape that an autoscaler can read."),
         (name = "keys", description = "API keys: what each allows, when it expires, and how it is replaced without locking anybody out."),

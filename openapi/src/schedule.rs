@@ -216,7 +216,7 @@ pub struct Schedule {
     /// A UUIDv7.
     pub id: Uuid,
     /// Rises with every change that a user makes.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 9007199254740991i64)]
     pub revision: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 100)]
@@ -266,6 +266,7 @@ pub struct Schedule {
 
 /// A page of schedules, newest first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"schedules": [{"id": "01890a5d-ac96-774b-bcce-b302099a8057", "revision": 1, "name": "good morning", "cron": "30 9 * * MON-FRI", "time_zone": "Europe/Berlin", "task": {"command": "echo good morning", "queue": "default", "priority": 0, "max_attempts": 3, "timeout_seconds": 300}, "overlap": "allow", "catch_up": "last", "catch_up_window_seconds": 86400, "jitter_seconds": 0, "created_at": "2026-01-30T12:00:00.000000Z", "changed_at": "2026-01-30T12:00:00.000000Z", "next_occurrence_at": "2026-02-02T08:30:00Z", "next_run_at": "2026-02-02T08:30:00Z"}], "next_page_token": ""}))]
 pub struct ScheduleList {
     #[schema(max_items = 500)]
     pub schedules: Vec<Schedule>,
@@ -347,6 +348,7 @@ pub struct Occurrence {
 
 /// Occurrences to come, the first one first; fewer than asked for when no more are left.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"occurrences": [{"occurrence_at": "2026-02-02T08:30:00Z", "local_time": "2026-02-02T09:30:00+01:00", "run_at": "2026-02-02T08:30:00Z"}]}))]
 pub struct Preview {
     #[schema(max_items = 100)]
     pub occurrences: Vec<Occurrence>,
@@ -368,6 +370,7 @@ pub struct BackfillRequest {
 
 /// What a backfill came to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"dry_run": true, "occurrences": 3, "runs": 3}))]
 pub struct BackfillResponse {
     /// Nothing was changed.
     pub dry_run: bool,
@@ -453,6 +456,7 @@ pub struct Run {
 
 /// A page of runs, the latest occurrence first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"runs": [{"occurrence_at": "2026-01-31T08:30:00Z", "state": "fired", "trigger": "schedule", "run_at": "2026-01-31T08:30:00Z", "task_id": "01890a5d-ac96-774b-bcce-b302099a8057", "task_status": "COMPLETE"}], "next_page_token": ""}))]
 pub struct RunList {
     #[schema(max_items = 500)]
     pub runs: Vec<Run>,

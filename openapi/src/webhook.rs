@@ -225,10 +225,10 @@ impl DisabledReason {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct WebhookFigures {
     /// Deliveries that the subscriber has taken.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
     pub delivered: i64,
     /// Attempts that failed.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
     pub failed_attempts: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_success_at: Option<DateTime<Utc>>,
@@ -244,6 +244,7 @@ pub struct WebhookFigures {
 
 /// A subscription to events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"id": "01890a5d-ac96-774b-bcce-b302099a8057", "url": "https://example.com/hooks", "description": "on call", "events": ["task.failed"], "queues": [], "tags": [], "headers": {}, "max_attempts": 10, "retry": {"initial_seconds": 1.0, "multiplier": 2.0, "max_seconds": 3600.0, "jitter": 0.2, "delays_seconds": [5.0, 300.0, 1800.0]}, "timeout_seconds": 20, "enabled": true, "created_at": "2026-01-31T12:00:00Z", "version": 1, "figures": {"delivered": 0, "failed_attempts": 0}}))]
 pub struct Webhook {
     pub id: Uuid,
     #[schema(max_length = 8192)]
@@ -274,7 +275,7 @@ pub struct Webhook {
     pub disabled_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     /// Raised by every change of what is set; the `ETag` is made of it.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 9007199254740991i64)]
     pub version: i64,
     /// Until then deliveries are signed with the secret before the last rotation as well.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -284,6 +285,7 @@ pub struct Webhook {
 
 /// A webhook with its secret, as it is shown when that is new.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"id": "01890a5d-ac96-774b-bcce-b302099a8057", "url": "https://example.com/hooks", "description": "on call", "events": ["task.failed"], "queues": [], "tags": [], "headers": {}, "max_attempts": 10, "retry": {"initial_seconds": 1.0, "multiplier": 2.0, "max_seconds": 3600.0, "jitter": 0.2, "delays_seconds": [5.0, 300.0, 1800.0]}, "timeout_seconds": 20, "enabled": true, "created_at": "2026-01-31T12:00:00Z", "version": 1, "figures": {"delivered": 0, "failed_attempts": 0}, "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}))]
 pub struct IssuedWebhook {
     #[serde(flatten)]
     pub webhook: Webhook,
@@ -300,6 +302,7 @@ impl std::fmt::Debug for IssuedWebhook {
 
 /// Every webhook, the oldest first: there are 200 at most.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"webhooks": [{"id": "01890a5d-ac96-774b-bcce-b302099a8057", "url": "https://example.com/hooks", "description": "on call", "events": ["task.failed"], "queues": [], "tags": [], "headers": {}, "max_attempts": 10, "retry": {"initial_seconds": 1.0, "multiplier": 2.0, "max_seconds": 3600.0, "jitter": 0.2, "delays_seconds": [5.0, 300.0, 1800.0]}, "timeout_seconds": 20, "enabled": true, "created_at": "2026-01-31T12:00:00Z", "version": 1, "figures": {"delivered": 0, "failed_attempts": 0}}]}))]
 pub struct WebhookList {
     #[schema(max_items = 200)]
     pub webhooks: Vec<Webhook>,
@@ -307,6 +310,7 @@ pub struct WebhookList {
 
 /// A message to a subscriber, and what became of it. It is a task of the queue `$webhooks`, with the same id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"id": "01890a5d-ac96-774b-bcce-b302099a8058", "webhook_id": "01890a5d-ac96-774b-bcce-b302099a8057", "message_id": "msg_01890a5dac96774bbcceb302099a8057_7", "event_type": "task.failed", "event_id": 7, "task_id": "01890a5d-ac96-774b-bcce-b302099a8059", "replay": false, "status": "COMPLETE", "attempt": 1, "max_attempts": 10, "created_at": "2026-01-31T12:00:00Z", "ended_at": "2026-01-31T12:00:01Z", "http_status": 200}))]
 pub struct Delivery {
     pub id: Uuid,
     pub webhook_id: Uuid,
@@ -318,7 +322,7 @@ pub struct Delivery {
     pub event_type: String,
     /// The event's number; none of a test.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 9007199254740991i64)]
     pub event_id: Option<i64>,
     /// The task that the event speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -328,7 +332,7 @@ pub struct Delivery {
     /// `COMPLETE` is delivered; `QUEUED` waits for its next attempt.
     pub status: TaskStatus,
     /// Attempts that have started.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 100)]
     pub attempt: i64,
     #[schema(minimum = 1, maximum = 100)]
     pub max_attempts: i64,
@@ -361,6 +365,7 @@ pub struct DeliveryRequest {
 
 /// A delivery with its request, and with the answer to each attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"id": "01890a5d-ac96-774b-bcce-b302099a8058", "webhook_id": "01890a5d-ac96-774b-bcce-b302099a8057", "message_id": "msg_01890a5dac96774bbcceb302099a8057_7", "event_type": "task.failed", "event_id": 7, "task_id": "01890a5d-ac96-774b-bcce-b302099a8059", "replay": false, "status": "COMPLETE", "attempt": 1, "max_attempts": 10, "created_at": "2026-01-31T12:00:00Z", "ended_at": "2026-01-31T12:00:01Z", "http_status": 200, "request": {"url": "https://example.com/hooks", "headers": {"content-type": "application/cloudevents+json; charset=utf-8", "webhook-id": "msg_01890a5dac96774bbcceb302099a8057_7"}, "body": "{\"specversion\":\"1.0\"}"}, "attempts": [{"attempt": 1, "status": "COMPLETE", "worker_id": "worker-1", "picked_at": "2026-01-31T12:00:00Z", "started_at": "2026-01-31T12:00:00Z", "ended_at": "2026-01-31T12:00:01Z", "result": {"http_status": 200, "body": "ok"}}]}))]
 pub struct DeliveryDetail {
     #[serde(flatten)]
     pub delivery: Delivery,
@@ -372,6 +377,7 @@ pub struct DeliveryDetail {
 
 /// A page of deliveries, newest first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"deliveries": [{"id": "01890a5d-ac96-774b-bcce-b302099a8058", "webhook_id": "01890a5d-ac96-774b-bcce-b302099a8057", "message_id": "msg_01890a5dac96774bbcceb302099a8057_7", "event_type": "task.failed", "event_id": 7, "task_id": "01890a5d-ac96-774b-bcce-b302099a8059", "replay": false, "status": "COMPLETE", "attempt": 1, "max_attempts": 10, "created_at": "2026-01-31T12:00:00Z", "ended_at": "2026-01-31T12:00:01Z", "http_status": 200}], "next_page_token": ""}))]
 pub struct DeliveryList {
     #[schema(max_items = 500)]
     pub deliveries: Vec<Delivery>,
@@ -412,6 +418,7 @@ pub struct ReplayRequest {
 
 /// What a replay came to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"dry_run": true, "matched": 2, "replayed": 0, "more": false}))]
 pub struct ReplayResponse {
     /// Nothing was sent.
     pub dry_run: bool,

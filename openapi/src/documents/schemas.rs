@@ -56,9 +56,14 @@ const TOKEN: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 const PRINTABLE: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
 
 /// Fields that are maps: the schema, the field, how many entries, how long a name may be, and its pattern.
-const MAPS: [(&str, &str, usize, usize, &str); 4] = [
+const MAPS: [(&str, &str, usize, usize, &str); 9] = [
     ("HttpWork", "headers", limits::HEADERS_MAX, limits::HEADER_NAME_CHARS_MAX, TOKEN),
     ("TaskResult", "headers", limits::RESULT_HEADERS_MAX, limits::HEADER_NAME_CHARS_MAX, TOKEN),
+    ("Callback", "headers", limits::WEBHOOK_HEADERS_MAX, limits::HEADER_NAME_CHARS_MAX, TOKEN),
+    ("NewWebhook", "headers", limits::WEBHOOK_HEADERS_MAX, limits::HEADER_NAME_CHARS_MAX, TOKEN),
+    ("WebhookChange", "headers", limits::WEBHOOK_HEADERS_MAX, limits::HEADER_NAME_CHARS_MAX, TOKEN),
+    ("Webhook", "headers", limits::WEBHOOK_HEADERS_MAX, limits::HEADER_NAME_CHARS_MAX, TOKEN),
+    ("DeliveryRequest", "headers", limits::HEADERS_MAX, limits::HEADER_NAME_CHARS_MAX, TOKEN),
     ("HeartbeatRequest", "labels", limits::LABELS_MAX, limits::LABEL_NAME_CHARS_MAX, PRINTABLE),
     ("Worker", "labels", limits::LABELS_MAX, limits::LABEL_NAME_CHARS_MAX, PRINTABLE),
 ];
