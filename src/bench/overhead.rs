@@ -49,7 +49,8 @@ async fn side_by_side(turn: Duration, database: PgConnectOptions) -> Result<Repo
         whole_used.add(whole.turn(&wanted, turn).await?);
         bare_used.add(bare.turn(&wanted, turn).await?);
     }
-    (whole.stop(), bare.stop());
+    whole.stop();
+    bare.stop();
     let (whole_cpu, bare_cpu) = (whole_used.cpu_us(), bare_used.cpu_us());
     let rate = |used: &Used| used.answers.admitted_ms.len() as f64 / used.within.as_secs_f64();
     let (whole_rate, bare_rate) = (rate(&whole_used), rate(&bare_used));
