@@ -51,7 +51,10 @@ impl Fixture {
     }
 
     async fn run(&self, sql: &'static str) {
-        sqlx::raw_sql(sql).execute(&self.sql).await.unwrap();
+        let mut connection = self.sql.acquire().await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut *connection).await.unwrap();
+        // What this has read is told at once, and not while something else is counted.
+        sqlx::query("select pg_stat_force_next_flush()").execute(&mut *connection).await.unwrap();
     }
 
     /// Rows that were read so far, by whoever has closed its connection since.
