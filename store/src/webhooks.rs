@@ -278,6 +278,8 @@ impl Store {
         wanted: Option<&[i64]>,
         change: impl FnOnce(&mut WebhookSettings),
     ) -> Result<Change, StoreError> {
+        // What was recorded before is in the log, below where it begins.
+        self.advance_events().await?;
         let mut transaction = self.begin().await?;
         let found: Option<Subscription> =
             sqlx::query_as(concat!("select", webhook_columns!(), "from webhooks where id = $1 for update"))

@@ -65,6 +65,11 @@ fn bodies(document: &Value, operation: &Value) -> Vec<Option<Value>> {
     vec![Some(schema["example"].clone())]
 }
 
+/// The id of what the API has made of this.
+async fn made(api: &Api, path: &str, body: Value) -> String {
+    text(&api.post(path, &body).await.json()["id"])
+}
+
 /// The path, with the id of something that the operation can be done to.
 async fn path_of(api: &Api, shown: &Shown) -> String {
     let path = shown.path.as_str();
@@ -74,7 +79,14 @@ async fn path_of(api: &Api, shown: &Shown) -> String {
     let id = match path {
         _ if !path.contains("{id}") => String::new(),
         "/v1/keys/{id}" | "/v1/keys/{id}/rotate" => {
-            text(&api.post("/v1/keys", &json!({"name": "of a test", "scopes": ["tasks:read"]})).await.json()["id"])
+            made(api, "/v1/keys", json!({"name": "of a test", "scopes": ["tasks:read"]})).await
+        }
+        _ if path.starts_with("/v1/schedules") => {
+            made(api, "/v1/schedules", json!({"cron": "@daily", "task": {"command": "true"}})).await
+        }
+        _ if path.starts_with("/v1/webhooks") => {
+            let hook = json!({"url": "https://example.com/hooks", "events": ["task.failed"]});
+            made(api, "/v1/webhooks", hook).await
         }
         _ => {
             // What can be cancelled has not ended; what is waited for ends.
@@ -86,7 +98,12 @@ async fn path_of(api: &Api, shown: &Shown) -> String {
             task.id.to_string()
         }
     };
-    path.replace("{id}", &id)
+    let path = path.replace("{id}", &id);
+    if !path.contains("{delivery_id}") {
+        return path;
+    }
+    let test: Value = api.send(Method::POST, &format!("/v1/webhooks/{id}/test"), None, &[]).await.json();
+    path.replace("{delivery_id}", &text(&test["id"]))
 }
 
 #[tokio::test]

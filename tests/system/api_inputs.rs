@@ -530,22 +530,22 @@ fn paths() -> Vec<(Row, Option<&'static str>)> {
         }
     }
     for (path, allowed) in [
-        ("/v1/tasks", "GET,HEAD,POST"),
-        ("/v1/tasks/batch", "POST"),
-        ("/v1/tasks/cancel", "POST"),
-        ("/v1/tasks/retry", "POST"),
-        ("/v1/tasks/01890a5d-ac96-774b-bcce-b302099a8057", "GET,HEAD"),
-        ("/v1/tasks/01890a5d-ac96-774b-bcce-b302099a8057/attempts", "GET,HEAD"),
-        ("/v1/tasks/01890a5d-ac96-774b-bcce-b302099a8057/cancel", "POST"),
-        ("/v1/tasks/01890a5d-ac96-774b-bcce-b302099a8057/retry", "POST"),
-        ("/v1/events", "GET,HEAD"),
-        ("/v1/stats", "GET,HEAD"),
-        ("/v1/workers", "GET,HEAD"),
-        ("/v1/workers/scale", "POST"),
-        ("/v1/workers/w/drain", "POST"),
-        ("/livez", "GET,HEAD"),
-        ("/readyz", "GET,HEAD"),
-        ("/openapi/v1/gateway.json", "GET,HEAD"),
+        ("/v1/tasks", "GET,HEAD,OPTIONS,POST"),
+        ("/v1/tasks/batch", "OPTIONS,POST"),
+        ("/v1/tasks/cancel", "OPTIONS,POST"),
+        ("/v1/tasks/retry", "OPTIONS,POST"),
+        ("/v1/tasks/01890a5d-ac96-774b-bcce-b302099a8057", "GET,HEAD,OPTIONS"),
+        ("/v1/tasks/01890a5d-ac96-774b-bcce-b302099a8057/attempts", "GET,HEAD,OPTIONS"),
+        ("/v1/tasks/01890a5d-ac96-774b-bcce-b302099a8057/cancel", "OPTIONS,POST"),
+        ("/v1/tasks/01890a5d-ac96-774b-bcce-b302099a8057/retry", "OPTIONS,POST"),
+        ("/v1/events", "GET,HEAD,OPTIONS"),
+        ("/v1/stats", "GET,HEAD,OPTIONS"),
+        ("/v1/workers", "GET,HEAD,OPTIONS"),
+        ("/v1/workers/scale", "OPTIONS,POST"),
+        ("/v1/workers/w/drain", "OPTIONS,POST"),
+        ("/livez", "GET,HEAD,OPTIONS"),
+        ("/readyz", "GET,HEAD,OPTIONS"),
+        ("/openapi/v1/gateway.json", "GET,HEAD,OPTIONS"),
     ] {
         for method in
             [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS, Method::TRACE]

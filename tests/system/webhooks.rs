@@ -206,6 +206,7 @@ async fn a_webhook_is_made_once_changed_with_care_rotated_tested_and_deleted() {
     let refused = api.send(Method::POST, &format!("{path}/test"), None, &[]).await;
     assert_eq!((refused.status.as_u16(), refused.json()["code"].as_str()), (409, Some("webhook_disabled")));
     api.run(json!({"command": "exit 1", "max_attempts": 1})).await;
+    until("the failure is in the log", async || (api.stats().await.tasks.failed > 0).then_some(())).await;
     let on: Webhook = api.send(Method::PATCH, &path, Some(&json!({"enabled": true})), &[]).await.expect(200);
     assert!(on.enabled && on.disabled_reason.is_none());
     // What happened meanwhile is not sent; the next change is.
