@@ -167,7 +167,8 @@ mod tests {
         assert_eq!(of(&[]), Ok(None));
         assert_eq!(of(&["*"]), Ok(None));
         assert_eq!(of(&["\"3.ab\", \"4\"", "\"5.x\""]), Ok(Some(vec![3, 4, 5])));
-        for wrong in ["7", "\"x\"", "", "W/\"7.a\""] {
+        assert_eq!(of(&["W/\"7.a\""]), Ok(Some(vec![7])), "of an answer that was compressed");
+        for wrong in ["7", "\"x\"", "", "W/7"] {
             assert_eq!(of(&[wrong]), Err(Code::InvalidHeader), "{wrong:?}");
         }
     }

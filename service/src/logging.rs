@@ -44,9 +44,10 @@ pub struct LogArgs {
 /// # Errors
 /// Says what is wrong with the filter.
 pub fn init(args: &LogArgs) -> Result<(), String> {
-    // sqlx logs every slow statement with its text; its warnings are enough.
+    // sqlx logs every slow statement with its text; its warnings are enough. Of a certificate that is not believed the request's error says
+    // the same.
     let filter = EnvFilter::builder()
-        .parse(format!("{},sqlx=warn,hyper=warn,reqwest=warn", args.log))
+        .parse(format!("{},sqlx=warn,hyper=warn,reqwest=warn,rustls_platform_verifier=off", args.log))
         .map_err(|error| format!("--log: {error}"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let result = match args.log_format {
