@@ -133,7 +133,8 @@ function carryIds(system, answer) {
   const path = new URL(answer.url).pathname;
   for (const [template, item] of system.specSelectors.specJson().get("paths").entries()) {
     const [, collection, name] = template.match(/^(.*?)\/\{(\w+)\}/) ?? [];
-    if (!name || !(path === collection || path.startsWith(`${collection}/`))) continue;
+    // Deeper down answers are about something else.
+    if (!name || !(path === collection || /^\/[^/]+$/.test(path.slice(collection.length)) && path.startsWith(collection))) continue;
     const own = answer.obj[name];
     const listed = Object.values(answer.obj).find(Array.isArray)?.[0]?.[name];
     // A list says less about what is wanted next than what was asked for by itself.
@@ -144,10 +145,24 @@ function carryIds(system, answer) {
   }
 }
 
+/** Fills in the ids of what `Location` leads to. */
+function carryLocation(system, location) {
+  const parts = location.split("/");
+  for (const [template, item] of system.specSelectors.specJson().get("paths").entries()) {
+    const names = template.split("/").map((part) => [part, part.match(/^\{(\w+)\}$/)?.[1]]);
+    if (!parts.every((part, place) => names[place]?.[0] === part || names[place]?.[1])) continue;
+    for (const [place, part] of parts.entries()) {
+      if (!names[place][1]) continue;
+      for (const method of item.keys()) system.specActions.changeParam([template, method], names[place][1], "path", part, false);
+    }
+  }
+}
+
 function afterAnswer(system, answer) {
   if (new URL(answer.url).pathname.startsWith("/v1/")) {
     if (answer.status === 401 && keyScheme(system)?.size > 0) refusal = answer.obj?.detail ?? "The gateway refused the API key.";
     if (answer.ok && answer.obj) carryIds(system, answer);
+    if (answer.ok && answer.headers?.location) carryLocation(system, answer.headers.location);
     showPrompts(system);
   }
   return answer;
