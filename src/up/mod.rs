@@ -7,16 +7,17 @@ mod database;
 mod token;
 mod workers;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use taskmaster_gateway::Scaler;
+use taskmaster_openapi::health::READYZ;
 use taskmaster_openapi::limits;
 use taskmaster_service::settings::seconds_or_zero;
-use taskmaster_service::{Health, Secret, Shutdown};
+use taskmaster_service::{Health, Secret, Shutdown, client};
 use taskmaster_store::{DatabaseArgs, Store};
 use tokio::task::JoinHandle;
 
@@ -66,6 +67,8 @@ impl UpArgs {
     }
 }
 
+/// How long the gateway may take to say whether it is ready.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// How long the parts may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
@@ -159,7 +162,8 @@ impl Up {
 
     async fn ready(&self, health: &Health) -> Result<(), String> {
         let deadline = Instant::now() + READY_WITHIN;
-        while !(health.readiness().ready && self.workers.joined()) {
+        let client = client::build(ANSWERS_WITHIN).map_err(|error| error.to_string())?;
+        while !(health.readiness().ready && self.workers.joined() && self.gateway_is_ready(&client).await) {
             if self.gateway.running.is_finished() || self.coordinator.running.is_finished() {
                 return Err("a part ended before it was ready; the log says why".into());
             }
@@ -173,6 +177,17 @@ impl Up {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())
+    }
+
+    /// Whether the gateway says so itself: another part may have found the database before the gateway had begun.
+    async fn gateway_is_ready(&self, client: &reqwest::Client) -> bool {
+        let ip = match self.api.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        let url = format!("http://{}{READYZ}", SocketAddr::new(ip, self.api.port()));
+        client.get(url).send().await.is_ok_and(|answer| answer.status().is_success())
     }
 
     fn banner(&self) -> banner::Facts {
