@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, any, delete, get, patch, post};
 use http::Method;
 use taskmaster_openapi::gateway::paths;
 use taskmaster_openapi::key::Scope;
 use taskmaster_openapi::{Code, Problem, coordinator};
-use taskmaster_service::layers;
+use taskmaster_service::{layers, stage};
 
 use crate::app::App;
 use crate::edge::scope;
@@ -107,7 +106,7 @@ pub(crate) fn of(operations: Vec<Operation>) -> Router<App> {
     let router = operations.into_iter().fold(Router::new(), |router, Operation { method, path, access, handler }| {
         methods.entry(path).or_default().push(method);
         let guarded = match access {
-            Access::Key(scope) => handler.route_layer(from_fn_with_state(scope, scope::require)),
+            Access::Key(scope) => handler.route_layer(stage::guard(move |request: &Request| scope::require(scope, request))),
             Access::Worker => handler,
         };
         router.route(path, guarded)

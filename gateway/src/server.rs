@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request};
@@ -11,20 +12,21 @@ use axum::{Extension, Router};
 use taskmaster_openapi::gateway::paths;
 use taskmaster_service::layers::{self, RequestId};
 use taskmaster_service::server::{ServerLimits, serve_tls};
+use taskmaster_service::stage::{Staging, guard};
 use taskmaster_service::tls::TlsError;
 use taskmaster_service::{Health, Shutdown, Tls, client};
 use taskmaster_store::Store;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tower::ServiceBuilder;
-use tower_http::trace::TraceLayer;
+use tower::{Service, ServiceBuilder, layer::layer_fn};
+use tracing::instrument::{Instrument, Instrumented};
 
 use crate::app::{App, Scaler};
 use crate::config::{Config, ConfigError, Settings};
 use crate::create::Creator;
 use crate::edge::admission::{Admission, Traffic};
 use crate::edge::keyring::Keyring;
-use crate::edge::{admission, client as who, coding, cors, deadline, headers, key, origin, rate};
+use crate::edge::{admission, client as who, coding, cors, headers, key, origin, rate};
 use crate::forward::Forwarder;
 use crate::{docs, readiness, router, tasks};
 
@@ -178,44 +180,56 @@ async fn share_quotas(app: App, shutdown: Shutdown) {
     rate::shared::run(&app.limiter, &app.settings, &app.store, &shutdown).await;
 }
 
-/// The stack. What is below reads from the outside in, but for the end of it: around all of that lie `layers::wrap` (a request id, one
-/// log line a request, problem documents for every failure, and panics that become such), and around that the last three, so that no
-/// answer lacks its headers.
+/// The stack, each part of it from the outside in: `outside`, then `layers::wrap` (a request id, problem documents for every failure, one
+/// log line a request, and panics that become problems), then `edge`; and what an API key must allow, which `router` says.
+///
+/// Each part is one layer of the router, which boxes what it is given, and clones it with every request.
 pub(crate) fn stack(app: &App, health: &Health) -> serde_json::Result<Router> {
+    let outside = ServiceBuilder::new()
+        // A browser asks whether a page may send a request before that is sent, and without an API key.
+        .option_layer(app.settings.cors_origins.are_granted().then(|| from_fn_with_state(app.clone(), cors::grant)))
+        // No answer lacks these.
+        .layer(Staging(headers::Secured { over_tls: app.settings.tls.is_some() }))
+        .layer(from_fn(coding::compress));
     let edge = |traffic: Traffic| {
+        let page_guard = app.clone();
         ServiceBuilder::new()
-            // A span, so that what handlers log can be told apart.
-            .layer(TraceLayer::new_for_http().make_span_with(span).on_request(()).on_response(()).on_failure(()))
+            // Who asks decides the quota; nobody is refused yet.
+            .layer(from_fn_with_state((app.clone(), traffic), who::identify))
             // The quota before all else, refusals included: guessing keys has a limit too, and every answer says what is left.
-            .layer(from_fn_with_state(app.clone(), rate::limit))
-            // What is too much is refused at once, so that what is in progress is answered in time.
+            .layer(Staging(rate::Quotas(app.clone())))
+            // What is too much is refused, and what takes too long is ended, so that what is in progress is answered in time.
             .layer(from_fn_with_state((app.clone(), traffic), admission::admit))
-            // Inside of that: a request which is ended gives its place to another.
-            .layer(from_fn_with_state(app.clone(), deadline::limit))
+            // A span for what is worked on, so that what handlers log can be told apart.
+            .layer(layer_fn(Spanned))
             // Without keys, a web page could use the gateway from its visitor's browser.
-            .layer(from_fn_with_state(app.clone(), origin::guard))
+            .layer(guard(move |request: &Request| origin::guard(&page_guard, request)))
+            .layer(guard(key::require))
     };
-    // Around it: who asks decides the quota; nobody is refused yet. What an API key must allow, each operation says in `router`.
-    let keyed = router::of(router::public()).merge(router::rest()).layer(from_fn(key::require));
-    let keyed = keyed.layer(edge(Traffic::Api)).layer(from_fn_with_state(app.clone(), who::identify));
-    // The forwarded contract carries workers' tokens, not API keys; the coordinator checks those.
-    let forwarded = router::of(router::forwarded())
-        .layer(edge(Traffic::Workers))
-        .layer(from_fn_with_state(app.clone(), who::locate));
-    let api = forwarded.merge(keyed).with_state(app.clone());
+    let api = router::of(router::public()).merge(router::rest()).layer(edge(Traffic::Api));
+    let forwarded = router::of(router::forwarded()).layer(edge(Traffic::Workers));
     // Health and documents are open: they tell nothing about anybody's tasks.
     let open = health.router().merge(docs::router(app.settings.keys_required)?);
-    let whole = layers::wrap(api.merge(open)).layer(from_fn(coding::compress)).layer(from_fn(headers::secure));
-    let whole = match app.settings.tls {
-        Some(_) => whole.layer(from_fn(headers::https_only)),
-        None => whole,
-    };
-    // Outermost: a browser asks whether a page may send a request before that is sent, and without an API key.
-    Ok(whole.layer(from_fn_with_state(app.clone(), cors::grant)))
+    Ok(layers::wrap(api.merge(forwarded).with_state(app.clone()).merge(open)).layer(outside))
 }
 
-fn span(request: &Request) -> tracing::Span {
-    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let id = request.extensions().get::<RequestId>().map_or("", |id| &id.0);
-    tracing::info_span!("request", method = %request.method(), route, request_id = id)
+/// A service whose work is done in a span of the request.
+#[derive(Debug, Clone)]
+struct Spanned<I>(I);
+
+impl<I: Service<Request>> Service<Request> for Spanned<I> {
+    type Response = I::Response;
+    type Error = I::Error;
+    type Future = Instrumented<I::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), I::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let id = request.extensions().get::<RequestId>().map_or("", |id| &id.0);
+        let span = tracing::info_span!("request", method = %request.method(), route, request_id = id);
+        self.0.call(request).instrument(span)
+    }
 }

@@ -1,35 +1,36 @@
 //! What every router is wrapped in: a request id, one log line a request, and problem documents for whatever fails.
 
 use std::any::Any;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, Uri, header};
 use taskmaster_openapi::limits::REQUEST_ID_CHARS_MAX;
 use taskmaster_openapi::problem::PROBLEM_JSON;
 use taskmaster_openapi::{Code, Problem};
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
+
+use crate::stage::{Stage, Staging};
 
 /// The header of a request's id, in requests and in every answer.
 pub const REQUEST_ID: &str = "x-request-id";
 
 /// A request's id, as an extension of the request.
 #[derive(Debug, Clone)]
-pub struct RequestId(pub String);
+pub struct RequestId(pub Arc<str>);
 
-/// Wraps a router. Read from the outside in: the id first, so that all else can name it; then the log line and the completion
-/// of problems, so that they see what every inner layer answers; then panics, which become problems like any failure.
+/// Wraps a router: the id first, so that all else can name it, and with the answer the completion of problems and the log line, which so
+/// see what every inner layer answers; inside of that, panics become problems like any failure.
 pub fn wrap(router: Router) -> Router {
-    router
-        .fallback(not_found)
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(complete_and_log))
-        .layer(from_fn(identify))
+    // One layer of the router, which clones each of its layers with every request.
+    let layers = ServiceBuilder::new().layer(Staging(Noted)).layer(CatchPanicLayer::custom(panicked));
+    router.fallback(not_found).layer(layers)
 }
 
 /// The answer to `OPTIONS` at a path that has these methods: 204, and all of them in `Allow` (RFC 9110, 9.3.7).
@@ -57,32 +58,46 @@ fn panicked(cause: Box<dyn Any + Send + 'static>) -> Response {
     Problem::internal().into_response()
 }
 
-async fn identify(mut request: Request, next: Next) -> Response {
-    let given = request.headers().get(REQUEST_ID).and_then(|v| v.to_str().ok());
-    let id = match given {
-        // A longer id, or one with other characters than visible ASCII, is replaced.
-        Some(id) if (1..=REQUEST_ID_CHARS_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()) => {
-            id.to_owned()
-        }
-        _ => Uuid::now_v7().to_string(),
-    };
-    let header = HeaderValue::from_str(&id);
-    request.extensions_mut().insert(RequestId(id));
-    let mut response = next.run(request).await;
-    if let Ok(header) = header {
-        response.headers_mut().insert(REQUEST_ID, header);
-    }
-    response
+/// Gives a request an id, completes its answer, and logs it.
+#[derive(Debug, Clone)]
+struct Noted;
+
+/// What is kept of a request.
+struct Note {
+    id: Arc<str>,
+    method: Method,
+    uri: Uri,
+    began: Instant,
 }
 
-async fn complete_and_log(request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
-    let response = complete(next.run(request).await, &path, &id);
-    log(&method, &path, &id, response.status(), started.elapsed());
-    response
+impl Stage for Noted {
+    type Kept = Note;
+
+    fn enter(&self, request: &mut Request) -> Result<Note, Problem> {
+        let id = id_of(request);
+        request.extensions_mut().insert(RequestId(id.clone()));
+        Ok(Note { id, method: request.method().clone(), uri: request.uri().clone(), began: Instant::now() })
+    }
+
+    fn leave(&self, note: Note, response: Response) -> Response {
+        let mut response = complete(response, note.uri.path(), &note.id);
+        log(&note.method, note.uri.path(), &note.id, response.status(), note.began.elapsed());
+        if let Ok(header) = HeaderValue::from_str(&note.id) {
+            response.headers_mut().insert(REQUEST_ID, header);
+        }
+        response
+    }
+}
+
+/// The id that a request brings, or a new one. A longer id, or one with other characters than visible ASCII, is replaced.
+fn id_of(request: &Request) -> Arc<str> {
+    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let is_right =
+        |id: &&str| (1..=REQUEST_ID_CHARS_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+    match given.filter(is_right) {
+        Some(id) => id.into(),
+        None => Arc::from(&*Uuid::now_v7().as_hyphenated().encode_lower(&mut Uuid::encode_buffer())),
+    }
 }
 
 fn log(method: &http::Method, path: &str, request_id: &str, status: StatusCode, elapsed: Duration) {

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`settings`] (values of flags and environment variables), [`shutdown`] (one contract for everything that
 //! runs), [`logging`], [`server`] (HTTP/1.1 with bounds), [`tls`] (over TLS), [`places`] (so many in
-//! all, so many of each client), [`layers`] (what every router is wrapped in), [`extract`] (bodies and
+//! all, so many of each client), [`stage`] (a stage of a tower stack), [`layers`] (what every router is wrapped in), [`extract`] (bodies and
 //! parameters, refused with problem documents), [`auth`] (bearer tokens), [`health`], [`client`] (the HTTP client between
 //! processes), [`batch`] (many callers, one statement), [`pause`] (waits between tries).
 
@@ -18,6 +18,7 @@ pub mod places;
 pub mod server;
 pub mod settings;
 pub mod shutdown;
+pub mod stage;
 pub mod tls;
 
 pub use client::TrustArgs;

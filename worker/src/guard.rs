@@ -30,6 +30,10 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two tries to write to a pipe that is full.
 const WRITE_PAUSE: Duration = Duration::from_millis(1);
+/// What a pipe takes before it is full.
+const PIPE_BYTES: usize = 64 * 1024;
+/// Between two looks of the guard at its pipe, which meanwhile takes what is said of some hundred commands.
+const NAP: Duration = Duration::from_millis(20);
 /// Scans without a find before the guard believes that nobody is left: a command may be just about to start.
 const QUIET_SCANS: usize = 10;
 
@@ -215,17 +219,28 @@ pub fn guard_main() -> ExitCode {
     if stdout.write_all(READY).and_then(|()| stdout.flush()).is_err() {
         return ExitCode::FAILURE;
     }
-    let mut watched: HashMap<Marker, Option<u32>> = HashMap::new();
-    let lines = BufReader::with_capacity(64 * 1024, io::stdin().lock()).lines();
-    for line in lines.map_while(Result::ok) {
-        take_line(&mut watched, &line);
-    }
+    let watched = watch(BufReader::with_capacity(PIPE_BYTES, io::stdin().lock()));
     kill_all(&watched);
     if let Some(directory) = std::env::var_os(DIRECTORY_VARIABLE) {
         // Nobody is left to tell when something stays behind.
         let _ = workspace::remove_tree(directory.as_ref());
     }
     ExitCode::SUCCESS
+}
+
+/// Reads what is said until the pipe closes, and gives back what was still watched then. Many lines at once: to be woken by each of
+/// them would cost the machine more than what they are about.
+fn watch(mut said: BufReader<impl Read>) -> HashMap<Marker, Option<u32>> {
+    let mut watched = HashMap::new();
+    let mut line = String::new();
+    while said.read_line(&mut line).is_ok_and(|length| length > 0) {
+        take_line(&mut watched, line.trim_end());
+        line.clear();
+        if said.buffer().is_empty() {
+            std::thread::sleep(NAP);
+        }
+    }
+    watched
 }
 
 /// `+marker`: a command is about to start; `=marker group`: it has; `-marker`: it has ended.

@@ -16,7 +16,7 @@ use crate::execute::{Ending, Executor, Failure};
 #[derive(Debug)]
 pub(crate) struct Slots {
     board: Mutex<Board>,
-    executor: Executor,
+    pub executor: Executor,
     /// There is something to report.
     pub reports: Notify,
     /// The next due time may have changed.

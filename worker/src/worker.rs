@@ -231,6 +231,7 @@ async fn drain(slots: &Slots, link: &Link, timeout: Duration) {
         let unreported = slots.board().counts().ended;
         tracing::warn!(unreported, "no coordinator took the last reports: these tasks will run again elsewhere");
     }
+    slots.executor.settled().await;
 }
 
 /// Waits until the board is as wanted; `false` when the time is over.

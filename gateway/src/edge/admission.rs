@@ -2,10 +2,11 @@
 //!
 //! Each kind of traffic has a lane with places of its own. Who finds none waits in line, and is refused when that takes too long: after
 //! a burst, a second; but where the line has not been empty for a tenth of one, no longer than requests take to be worked on (the
-//! idea of CoDel, RFC 8289: a line that stands is of use to nobody). So an answer comes within about twice of what the work takes,
+//! idea of CoDel, RFC 8289: a line that stands is of use to nobody). Such a line serves as many as there are places in that time: who
+//! finds more before it is refused at once, and costs next to nothing. So an answer comes within about twice of what the work takes,
 //! however many ask. Whoever waits for something else, an end or the rest of its body, has no place meanwhile.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use taskmaster_openapi::{Code, Problem};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::app::App;
+use crate::edge::deadline;
 
 /// How long a request may wait in a line that was empty a moment ago.
 const BURST_PATIENCE: Duration = Duration::from_secs(1);
@@ -84,6 +86,10 @@ impl Admissions {
 #[derive(Debug)]
 struct Lane {
     places: Arc<Semaphore>,
+    /// How many places there are.
+    size: usize,
+    /// How many wait for one.
+    waiting: AtomicUsize,
     began: Instant,
     /// When there was a free place last, in nanoseconds since the beginning.
     free_at: AtomicU64,
@@ -93,8 +99,9 @@ struct Lane {
 
 impl Lane {
     fn new(places: usize) -> Self {
-        let (places, free_at, work) = (Arc::new(Semaphore::new(places)), AtomicU64::default(), AtomicU64::default());
-        Self { places, began: Instant::now(), free_at, work }
+        let (size, places) = (places, Arc::new(Semaphore::new(places)));
+        let (waiting, free_at, work) = (AtomicUsize::default(), AtomicU64::default(), AtomicU64::default());
+        Self { places, size, waiting, began: Instant::now(), free_at, work }
     }
 
     fn now(&self) -> u64 {
@@ -108,6 +115,10 @@ impl Lane {
             return Some(work);
         }
         let stands_for = Duration::from_nanos(self.now().saturating_sub(self.free_at.load(Ordering::Relaxed)));
+        let waiting = Waiting::behind(&self.waiting);
+        if stands_for >= STANDS_AFTER && waiting.ahead >= self.size {
+            return None;
+        }
         let patience = patience(stands_for, Duration::from_nanos(self.work.load(Ordering::Relaxed)));
         let permit = tokio::time::timeout(patience, self.places.clone().acquire_owned()).await.ok()?.ok()?;
         Some(self.working(permit))
@@ -126,6 +137,25 @@ impl Lane {
         let took = nanos(took.min(PATIENCE_MAX));
         let average = self.work.load(Ordering::Relaxed);
         self.work.store(average - average / AVERAGED + took / AVERAGED, Ordering::Relaxed);
+    }
+}
+
+/// One of those who wait in a line.
+struct Waiting<'a> {
+    all: &'a AtomicUsize,
+    /// How many waited before.
+    ahead: usize,
+}
+
+impl<'a> Waiting<'a> {
+    fn behind(all: &'a AtomicUsize) -> Self {
+        Self { all, ahead: all.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -196,7 +226,8 @@ impl Admission {
     }
 }
 
-/// Admits a request, or sheds it. The place is free again once the answer's headers are there: streams do not occupy one.
+/// Admits a request, or sheds it; ends it when it takes too long. The place is free again once the answer's headers are there: streams do
+/// not occupy one.
 pub(crate) async fn admit(State((app, traffic)): State<(App, Traffic)>, mut request: Request, next: Next) -> Response {
     let lane = app.admissions.lane(traffic, &request);
     let Some(admission) = app.admissions.admit(lane).await else {
@@ -204,7 +235,7 @@ pub(crate) async fn admit(State((app, traffic)): State<(App, Traffic)>, mut requ
         return Problem::new(Code::Overloaded, detail).retry_after_seconds(1).into_response();
     };
     request.extensions_mut().insert(admission.clone());
-    let response = next.run(request).await;
+    let response = deadline::limit(&app.settings, &admission, request, next).await;
     admission.release();
     response
 }
@@ -240,6 +271,18 @@ mod tests {
         assert!(lane.enter().await.is_none() && began.elapsed() < BURST_PATIENCE);
         drop(second);
         assert!(lane.enter().await.is_some(), "a free place is taken in any case");
+    }
+
+    #[tokio::test]
+    async fn who_finds_as_many_in_a_line_that_stands_as_it_has_places_is_refused_at_once() {
+        let a_second_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+        let lane = Arc::new(Lane { began: a_second_ago, ..Lane::new(1) });
+        let _first = lane.try_enter().unwrap();
+        let (mut second, mut third) = (Box::pin(lane.enter()), Box::pin(lane.enter()));
+        assert!(futures::poll!(&mut second).is_pending(), "it waits");
+        assert!(matches!(futures::poll!(&mut third), std::task::Poll::Ready(None)), "it would wait behind the second");
+        drop(second);
+        assert!(futures::poll!(Box::pin(lane.enter())).is_pending(), "nobody waits any more");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use taskmaster_service::places::site;
 use taskmaster_store::keys::{KeyId, KeyToken};
 
 use crate::app::App;
+use crate::edge::admission::Traffic;
 use crate::edge::key;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -60,10 +61,16 @@ impl Client {
     }
 }
 
-/// Finds out who asks, by the API key if there is one; refuses nobody yet.
-pub(crate) async fn identify(State(app): State<App>, mut request: Request, next: Next) -> Response {
+/// Finds out who asks, by the API key if there is one; refuses nobody yet. What workers carry is a token of their own, which the
+/// coordinator checks.
+pub(crate) async fn identify(
+    State((app, traffic)): State<(App, Traffic)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let address = address_of(&app, &request);
     let client = match auth::bearer(request.headers()) {
+        _ if traffic == Traffic::Workers => Client::at(address, Ok(Scopes::default())),
         Some(token) => by_key(&app, token, address).await,
         None if app.settings.keys_required => {
             let detail = "This gateway wants an API key: `Authorization: Bearer <key>`.";
@@ -71,13 +78,6 @@ pub(crate) async fn identify(State(app): State<App>, mut request: Request, next:
         }
         None => Client::at(address, Ok(Scopes::ALL)),
     };
-    request.extensions_mut().insert(client);
-    next.run(request).await
-}
-
-/// As [`identify`], for the coordinator's contract: what a request carries is a worker's token, which the coordinator checks.
-pub(crate) async fn locate(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let client = Client::at(address_of(&app, &request), Ok(Scopes::default()));
     request.extensions_mut().insert(client);
     next.run(request).await
 }

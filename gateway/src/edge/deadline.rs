@@ -5,24 +5,23 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Poll;
 
 use axum::body::{Body, HttpBody};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
 use http::header;
 use taskmaster_openapi::{Code, Problem};
 
-use crate::app::App;
+use crate::config::Settings;
 use crate::edge::admission::Admission;
 use crate::prefer;
 
 /// Ends requests that take too long: 408 when it was the client who did not finish sending, else 504. `Prefer: wait=N` adds N
 /// seconds. What streams once its headers are sent has no deadline here.
-pub(crate) async fn limit(State(app): State<App>, request: Request, next: Next) -> Response {
-    let limit = app.settings.request_timeout + prefer::wait(request.headers()).unwrap_or_default();
+pub(crate) async fn limit(settings: &Settings, admission: &Admission, request: Request, next: Next) -> Response {
+    let limit = settings.request_timeout + prefer::wait(request.headers()).unwrap_or_default();
     let arrival = Arc::new(AtomicU8::new(UNREAD));
-    let admission = request.extensions().get::<Admission>().cloned();
-    let request = request.map(|body| watched(body, arrival.clone(), admission));
+    let request = request.map(|body| watched(body, arrival.clone(), admission.clone()));
     if let Ok(response) = tokio::time::timeout(limit, next.run(request)).await {
         return response;
     }
@@ -46,7 +45,7 @@ const ARRIVING: u8 = 1;
 const ARRIVED: u8 = 2;
 
 /// A body that notes how far its reader got, and leaves its request's place to others while the client sends nothing.
-fn watched(body: Body, arrival: Arc<AtomicU8>, admission: Option<Admission>) -> Body {
+fn watched(body: Body, arrival: Arc<AtomicU8>, admission: Admission) -> Body {
     if body.is_end_stream() {
         return body;
     }
@@ -54,10 +53,9 @@ fn watched(body: Body, arrival: Arc<AtomicU8>, admission: Option<Admission>) -> 
     Body::from_stream(stream::poll_fn(move |context| {
         let polled = chunks.poll_next_unpin(context);
         let ended = matches!(polled, Poll::Ready(None | Some(Err(_))));
-        match &admission {
-            Some(admission) if polled.is_pending() => admission.pause(),
-            Some(admission) => admission.resume(),
-            None => {}
+        match polled.is_pending() {
+            true => admission.pause(),
+            false => admission.resume(),
         }
         arrival.store(if ended { ARRIVED } else { ARRIVING }, Ordering::Relaxed);
         polled

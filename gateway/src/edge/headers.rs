@@ -1,9 +1,10 @@
 //! Headers that every answer carries, so that a browser makes nothing of it but what it is.
 
 use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, header};
+use taskmaster_openapi::Problem;
+use taskmaster_service::stage::Stage;
 
 /// Answers of the API are neither pages nor parts of pages.
 const NO_CONTENT_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
@@ -20,18 +21,28 @@ const EVERYWHERE: [(HeaderName, &str); 5] = [
 /// For a year, browsers that were here once come back by HTTPS only (RFC 6797).
 const HTTPS_ONLY: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// Tells browsers that this gateway is served over TLS.
-pub(crate) async fn https_only(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HTTPS_ONLY);
-    response
+/// Adds the headers that the answer does not have yet, and over TLS tells browsers that it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Secured {
+    pub over_tls: bool,
 }
 
-/// Adds the headers that the answer does not have yet.
-pub(crate) async fn secure(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    for (name, value) in EVERYWHERE {
-        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+impl Stage for Secured {
+    type Kept = ();
+
+    fn enter(&self, _: &mut Request) -> Result<(), Problem> {
+        Ok(())
     }
-    response
+
+    fn leave(&self, (): (), mut response: Response) -> Response {
+        let headers = response.headers_mut();
+        headers.reserve(EVERYWHERE.len() + 1);
+        for (name, value) in EVERYWHERE {
+            headers.entry(name).or_insert(HeaderValue::from_static(value));
+        }
+        if self.over_tls {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, HTTPS_ONLY);
+        }
+        response
+    }
 }

@@ -1,8 +1,6 @@
 //! API keys of the configuration, and the refusal of whoever has none that is right.
 
 use axum::extract::Request;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use taskmaster_openapi::Problem;
 use taskmaster_service::Secret;
@@ -21,11 +19,14 @@ pub(crate) fn find(presented: &str, keys: &[Secret]) -> Option<usize> {
 }
 
 /// Refuses requests whose key is wrong, and those without one where keys are wanted.
-pub(crate) async fn require(request: Request, next: Next) -> Response {
+///
+/// # Errors
+/// As [`Client::allowed`] says.
+pub(crate) fn require(request: &Request) -> Result<(), Problem> {
     match request.extensions().get::<Client>().map(|client| &client.allowed) {
-        Some(Ok(_)) => next.run(request).await,
-        Some(Err(problem)) => problem.clone().into_response(),
-        None => Problem::internal().into_response(),
+        Some(Ok(_)) => Ok(()),
+        Some(Err(problem)) => Err(problem.clone()),
+        None => Err(Problem::internal()),
     }
 }
 

@@ -6,9 +6,7 @@
 //! and `Sec-Fetch-Site` must not say that the page is of another site. Pages of the origins that `--cors-origins` names are let in; to
 //! no others is CORS granted, so that nothing can be read either.
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::extract::Request;
 use http::uri::Authority;
 use http::{HeaderMap, Uri, header};
 use taskmaster_openapi::{Code, Problem};
@@ -81,16 +79,16 @@ fn default_port(scheme: &str) -> u16 {
 
 /// Refuses what a web page of another origin may have sent. Where keys are wanted, or a right one is there, none of this is needed:
 /// pages do not have one.
-pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+///
+/// # Errors
+/// `forbidden_origin`.
+pub(crate) fn guard(app: &App, request: &Request) -> Result<(), Problem> {
     let has_key = request.extensions().get::<Client>().is_some_and(|client| client.principal.is_key());
-    if !app.settings.keys_required
-        && !has_key
-        && let Err(detail) =
-            check(request.headers(), request.uri(), &app.settings.allowed_hosts, &app.settings.cors_origins)
-    {
-        return Problem::new(Code::ForbiddenOrigin, detail).into_response();
+    if app.settings.keys_required || has_key {
+        return Ok(());
     }
-    next.run(request).await
+    check(request.headers(), request.uri(), &app.settings.allowed_hosts, &app.settings.cors_origins)
+        .map_err(|detail| Problem::new(Code::ForbiddenOrigin, detail))
 }
 
 fn check(headers: &HeaderMap, uri: &Uri, allowed: &[AllowedHost], granted: &Origins) -> Result<(), String> {

@@ -8,11 +8,11 @@ pub(crate) mod shared;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::extract::Request;
+use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode};
 use taskmaster_openapi::{Code, Problem};
+use taskmaster_service::stage::Stage;
 
 use crate::app::App;
 use crate::config::RateLimits;
@@ -91,15 +91,12 @@ impl Limiter {
     }
 }
 
-fn add_headers(class: Class, verdict: Verdict, response: &mut Response) {
+/// The headers that say how a quota stands.
+fn headers(class: Class, verdict: Verdict) -> [(HeaderName, String); 2] {
     let name = class.name();
     let policy = format!("\"{name}\";q={};w=60", verdict.per_minute);
     let limit = format!("\"{name}\";r={};t={}", verdict.remaining, verdict.reset_seconds);
-    for (name, value) in [(POLICY, policy), (LIMIT, limit)] {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            response.headers_mut().insert(name, value);
-        }
-    }
+    [(POLICY, policy), (LIMIT, limit)]
 }
 
 fn refusal(class: Class, verdict: Verdict) -> Problem {
@@ -111,36 +108,52 @@ fn refusal(class: Class, verdict: Verdict) -> Problem {
             format!("At most {per_minute} wrong API keys a minute from one address; try again in {seconds} s.")
         }
     };
-    Problem::new(Code::RateLimited, detail).retry_after_seconds(seconds)
+    let problem = Problem::new(Code::RateLimited, detail).retry_after_seconds(seconds);
+    headers(class, verdict).into_iter().fold(problem, |problem, (name, value)| problem.with_header(name, value))
 }
 
 /// Refuses clients that ask too often, and tells all of them how their quota stands. Who has the answer already (304) pays nothing.
-pub(crate) async fn limit(State(app): State<App>, request: Request, next: Next) -> Response {
-    let Some(client) = request.extensions().get::<Client>() else { return next.run(request).await };
-    let (class, principal) = (Class::of(&request, client), client.principal);
-    let Some(buckets) = app.limiter.of(class) else { return next.run(request).await };
-    let mut verdict = buckets.take(principal, Instant::now());
-    let mut response = match verdict.allowed {
-        true => next.run(request).await,
-        false => refusal(class, verdict).into_response(),
-    };
-    if response.status() == StatusCode::NOT_MODIFIED {
-        verdict = buckets.give_back(principal, Instant::now(), verdict);
+#[derive(Clone)]
+pub(crate) struct Quotas(pub App);
+
+impl Stage for Quotas {
+    type Kept = Option<(Class, Principal, Verdict)>;
+
+    fn enter(&self, request: &mut Request) -> Result<Self::Kept, Problem> {
+        let Some(client) = request.extensions().get::<Client>() else { return Ok(None) };
+        let (class, principal) = (Class::of(request, client), client.principal);
+        let Some(buckets) = self.0.limiter.of(class) else { return Ok(None) };
+        let verdict = buckets.take(principal, Instant::now());
+        match verdict.allowed {
+            true => Ok(Some((class, principal, verdict))),
+            false => Err(refusal(class, verdict)),
+        }
     }
-    add_headers(class, verdict, &mut response);
-    response
+
+    fn leave(&self, counted: Self::Kept, mut response: Response) -> Response {
+        let Some((class, principal, mut verdict)) = counted else { return response };
+        if response.status() == StatusCode::NOT_MODIFIED
+            && let Some(buckets) = self.0.limiter.of(class)
+        {
+            verdict = buckets.give_back(principal, Instant::now(), verdict);
+        }
+        for (name, value) in headers(class, verdict) {
+            response.headers_mut().extend(HeaderValue::try_from(value).map(|value| (name, value)));
+        }
+        response
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::response::IntoResponse;
     use http::header;
 
     #[test]
     fn a_refusal_says_by_headers_what_the_draft_wants() {
         let verdict = Verdict { allowed: false, per_minute: 100, remaining: 0, reset_seconds: 7 };
-        let mut response = refusal(Class::Writes, verdict).into_response();
-        add_headers(Class::Writes, verdict, &mut response);
+        let response = refusal(Class::Writes, verdict).into_response();
         let header = |name: HeaderName| response.headers()[name].to_str().unwrap().to_owned();
         assert_eq!(header(POLICY), "\"writes\";q=100;w=60");
         assert_eq!(header(LIMIT), "\"writes\";r=0;t=7");

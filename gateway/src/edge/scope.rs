@@ -1,8 +1,6 @@
 //! What a key allows: every operation names its scope in `router.rs`, and is wrapped in [`require`] there.
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::extract::Request;
 use http::header;
 use taskmaster_openapi::key::Scope;
 use taskmaster_openapi::task::Work;
@@ -12,10 +10,13 @@ use taskmaster_store::TaskToCreate;
 use crate::edge::client::Client;
 
 /// Refuses whoever may not do this.
-pub(crate) async fn require(State(scope): State<Scope>, request: Request, next: Next) -> Response {
+///
+/// # Errors
+/// `insufficient_scope`.
+pub(crate) fn require(scope: Scope, request: &Request) -> Result<(), Problem> {
     match request.extensions().get::<Client>().is_some_and(|client| client.may(scope)) {
-        true => next.run(request).await,
-        false => insufficient(scope, Vec::new()).into_response(),
+        true => Ok(()),
+        false => Err(insufficient(scope, Vec::new())),
     }
 }
 

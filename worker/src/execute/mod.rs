@@ -77,6 +77,13 @@ impl Executor {
             (Self::Real { commands, .. }, work) => commands.run(task, work, stop).await,
         }
     }
+
+    /// Waits a while until nothing is left of attempts that have ended.
+    pub async fn settled(&self) {
+        if let Self::Real { commands, .. } = self {
+            commands.settled().await;
+        }
+    }
 }
 
 /// Work that is over when it is dropped.

@@ -5,16 +5,20 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use taskmaster_openapi::report::TaskClaim;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 /// For the worker's user only.
 const MODE: u32 = 0o700;
 const RM: &str = "/bin/rm";
-/// How long an attempt waits for its directory to be removed; what is very full goes on being removed afterwards.
+/// Directories that are being removed at once.
+const REMOVALS_MAX: u32 = 32;
+/// How long an attempt waits for its directory's turn, and a worker at its end for all of them; what is very full goes on being removed
+/// afterwards.
 const REMOVE_WAIT: Duration = Duration::from_secs(5);
 
 /// This process's own directory for workspaces, of all its workers: made when it is needed, also again if something tidies it
@@ -85,10 +89,32 @@ impl Workspace {
         &self.path
     }
 
-    /// Removes the directory with all that is in it, and waits for that a while.
-    pub async fn remove(self) {
-        let removing = tokio::task::spawn_blocking(move || drop(self));
-        let _ = tokio::time::timeout(REMOVE_WAIT, removing).await;
+}
+
+/// Removes directories while their slots work on: to remove even an empty one may wait for a disk.
+#[derive(Debug)]
+pub(crate) struct Removals(Arc<Semaphore>);
+
+impl Default for Removals {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(REMOVALS_MAX as usize)))
+    }
+}
+
+impl Removals {
+    /// Begins to remove a directory with all that is in it, when it is its turn.
+    pub async fn begin(&self, workspace: Workspace) {
+        let turn = tokio::time::timeout(REMOVE_WAIT, self.0.clone().acquire_owned()).await;
+        // `ended` waits for it, and so does the runtime.
+        tokio::task::spawn_blocking(move || {
+            drop(workspace);
+            drop(turn);
+        });
+    }
+
+    /// Waits a while until nothing is being removed.
+    pub async fn ended(&self) {
+        let _ = tokio::time::timeout(REMOVE_WAIT, self.0.acquire_many(REMOVALS_MAX)).await;
     }
 }
 
@@ -144,6 +170,20 @@ mod tests {
         drop(one);
         assert!(other.path().join("kept").exists(), "links are not followed");
         drop(other);
+        assert_eq!(base.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn more_directories_than_are_removed_at_once_are_gone_when_their_removal_has_ended() {
+        let base = tempfile::tempdir().unwrap();
+        let workspaces = Workspaces::new(Some(base.path().into())).unwrap();
+        let removals = Removals::default();
+        for _ in 0..3 * REMOVALS_MAX {
+            let workspace = workspaces.create(claim()).unwrap();
+            std::fs::write(workspace.path().join("file"), "x").unwrap();
+            removals.begin(workspace).await;
+        }
+        removals.ended().await;
         assert_eq!(base.path().read_dir().unwrap().count(), 0);
     }
 

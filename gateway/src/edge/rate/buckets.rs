@@ -25,7 +25,7 @@ const TOLD_MAX: usize = 500;
 
 /// Whether a request may be made, and how the client's quota stands after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     pub allowed: bool,
     pub per_minute: u32,
     pub remaining: u32,
