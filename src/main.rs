@@ -4,6 +4,9 @@ use taskmaster::cli::Command;
 use taskmaster::{bench, cli, documents, health, keys, parts, up};
 use taskmaster_service::{Shutdown, logging};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = cli::parse();
     if let Command::CommandGuard = cli.command {

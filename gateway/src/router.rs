@@ -106,7 +106,9 @@ pub(crate) fn of(operations: Vec<Operation>) -> Router<App> {
     let router = operations.into_iter().fold(Router::new(), |router, Operation { method, path, access, handler }| {
         methods.entry(path).or_default().push(method);
         let guarded = match access {
-            Access::Key(scope) => handler.route_layer(stage::guard(move |request: &Request| scope::require(scope, request))),
+            Access::Key(scope) => {
+                handler.route_layer(stage::guard(move |request: &Request| scope::require(scope, request)))
+            }
             Access::Worker => handler,
         };
         router.route(path, guarded)

@@ -84,10 +84,7 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         match self.stage.enter(&mut request) {
-            Ok(kept) => Passage::Inside {
-                future: self.inner.call(request),
-                outside: Some((self.stage.clone(), kept)),
-            },
+            Ok(kept) => Passage::Inside { future: self.inner.call(request), outside: Some((self.stage.clone(), kept)) },
             Err(problem) => Passage::Refused { problem: Some(problem) },
         }
     }

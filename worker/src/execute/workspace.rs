@@ -88,7 +88,6 @@ impl Workspace {
     pub fn path(&self) -> &Path {
         &self.path
     }
-
 }
 
 /// Removes directories while their slots work on: to remove even an empty one may wait for a disk.
