@@ -14,7 +14,7 @@ use taskmaster_service::layers;
 
 use crate::app::App;
 use crate::edge::scope;
-use crate::{batch, bulk, deliveries, events, forward, keys, list, schedules, stats, tasks, webhooks, workers};
+use crate::{batch, bulk, deliveries, events, forward, hooks, keys, list, schedules, stats, tasks, webhooks, workers};
 
 /// Who may call an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) enum Access {
     Key(Scope),
     /// Workers, by tokens of their own, which the coordinator checks.
     Worker,
+    /// Other apps, by what their incoming webhook is set to, which its handler checks.
+    Sender,
 }
 
 /// A method, its path, who may call it, and what handles it.
@@ -85,7 +87,19 @@ pub(crate) fn public() -> Vec<Operation> {
         op(Method::GET, paths::DELIVERIES, READ, get(deliveries::list)),
         op(Method::GET, paths::DELIVERY, READ, get(deliveries::get)),
         op(Method::POST, paths::DELIVERY_REPLAY, WEBHOOKS, post(deliveries::replay_one)),
+        op(Method::POST, paths::HOOKS, WRITE, post(hooks::create)),
+        op(Method::GET, paths::HOOKS, READ, get(hooks::list)),
+        op(Method::GET, paths::HOOK, READ, get(hooks::get)),
+        op(Method::PATCH, paths::HOOK, WRITE, patch(hooks::change)),
+        op(Method::DELETE, paths::HOOK, WRITE, delete(hooks::delete)),
+        op(Method::POST, paths::HOOK_ROTATE, WRITE, post(hooks::rotate)),
+        op(Method::GET, paths::HOOK_DELIVERIES, READ, get(hooks::deliveries)),
     ]
+}
+
+/// What needs no API key: whoever sends is verified by the handler.
+pub(crate) fn receiving() -> Vec<Operation> {
+    vec![op(Method::POST, paths::HOOK_RECEIVE, Access::Sender, post(hooks::receive::receive))]
 }
 
 /// What of the coordinator's contract is passed on.
@@ -108,7 +122,7 @@ pub(crate) fn of(operations: Vec<Operation>) -> Router<App> {
         methods.entry(path).or_default().push(method);
         let guarded = match access {
             Access::Key(scope) => handler.route_layer(from_fn_with_state(scope, scope::require)),
-            Access::Worker => handler,
+            Access::Worker | Access::Sender => handler,
         };
         router.route(path, guarded)
     });

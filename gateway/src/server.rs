@@ -192,17 +192,21 @@ pub(crate) fn stack(app: &App, health: &Health) -> serde_json::Result<Router> {
             .layer(from_fn_with_state((app.clone(), traffic), admission::admit))
             // Inside of that: a request which is ended gives its place to another.
             .layer(from_fn_with_state(app.clone(), deadline::limit))
-            // Without keys, a web page could use the gateway from its visitor's browser.
-            .layer(from_fn_with_state(app.clone(), origin::guard))
     };
+    // Without keys, a web page could use the gateway from its visitor's browser.
+    let guard = || from_fn_with_state(app.clone(), origin::guard);
     // Around it: who asks decides the quota; nobody is refused yet. What an API key must allow, each operation says in `router`.
     let keyed = router::of(router::public()).merge(router::rest()).layer(from_fn(key::require));
-    let keyed = keyed.layer(edge(Traffic::Api)).layer(from_fn_with_state(app.clone(), who::identify));
+    let keyed = keyed.layer(guard()).layer(edge(Traffic::Api)).layer(from_fn_with_state(app.clone(), who::identify));
     // The forwarded contract carries workers' tokens, not API keys; the coordinator checks those.
     let forwarded = router::of(router::forwarded())
+        .layer(guard())
         .layer(edge(Traffic::Workers))
         .layer(from_fn_with_state(app.clone(), who::locate));
-    let api = forwarded.merge(keyed).with_state(app.clone());
+    // What other apps send is verified whole, by secrets that web pages do not have: under whatever name it comes.
+    let received =
+        router::of(router::receiving()).layer(edge(Traffic::Api)).layer(from_fn_with_state(app.clone(), who::locate));
+    let api = forwarded.merge(received).merge(keyed).with_state(app.clone());
     // Health and documents are open: they tell nothing about anybody's tasks.
     let open = health.router().merge(docs::router(app.settings.keys_required)?);
     let whole = layers::wrap(api.merge(open)).layer(from_fn(coding::compress)).layer(from_fn(headers::secure));

@@ -12,6 +12,7 @@ use taskmaster_openapi::{Code, Problem};
 use taskmaster_service::auth;
 use taskmaster_service::places::site;
 use taskmaster_store::keys::{KeyId, KeyToken};
+use uuid::Uuid;
 
 use crate::app::App;
 use crate::edge::key;
@@ -25,6 +26,8 @@ pub(crate) enum Principal {
     Key(KeyId),
     /// The API key with this place in the configuration.
     ConfiguredKey(usize),
+    /// An incoming webhook, whose sender was verified.
+    Hook(Uuid),
     /// No (valid) key: the address, of IPv6 the /64 that one customer has.
     Address(IpAddr),
 }
@@ -75,7 +78,8 @@ pub(crate) async fn identify(State(app): State<App>, mut request: Request, next:
     next.run(request).await
 }
 
-/// As [`identify`], for the coordinator's contract: what a request carries is a worker's token, which the coordinator checks.
+/// As [`identify`], where no API key is wanted: of the coordinator's contract, whose workers have tokens that the coordinator checks, and of what
+/// incoming webhooks receive.
 pub(crate) async fn locate(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let client = Client::at(address_of(&app, &request), Ok(Scopes::default()));
     request.extensions_mut().insert(client);
