@@ -5,13 +5,12 @@ create table hooks (
     revision                   bigint      not null default 1,
     verification               text        not null
         check (verification in ('github', 'stripe', 'standard_webhooks', 'shared_secret', 'secret_url')),
-    -- name, headers, template: what can be changed
+    -- name, headers, template, whether it is enabled: what can be changed
     settings                   json        not null,
     -- the key of signatures; where the sender shows the secret itself, its SHA-256
     secret                     bytea       not null,
     previous_secret            bytea,
     previous_secret_expires_at timestamptz,
-    enabled                    boolean     not null,
     created_at                 timestamptz not null default now()
 );
 

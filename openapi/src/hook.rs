@@ -219,9 +219,9 @@ impl std::fmt::Debug for RotateHookRequest {
 }
 
 /// What a sender sends: whatever it is. Apps send JSON objects, as a rule.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[schema(value_type = Object, example = json!({"ref": "refs/heads/main"}))]
-pub struct HookPayload(pub serde_json::Value);
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({"ref": "refs/heads/main"}))]
+pub struct HookPayload {}
 
 /// What a delivery has become.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -37,8 +37,6 @@ pub struct HookSettings {
     pub pass_body: bool,
     pub pass_headers: Vec<String>,
     pub task: TaskTemplate,
-    /// A column of its own.
-    #[serde(skip)]
     pub enabled: bool,
 }
 
@@ -79,7 +77,7 @@ pub struct StoredHook {
 /// The columns that [`StoredHook`] reads.
 macro_rules! hook_columns {
     () => {
-        " id, revision, verification, settings, secret, enabled, created_at, clock_timestamp() as now,
+        " id, revision, verification, settings, secret, created_at, clock_timestamp() as now,
           case when previous_secret_expires_at > now() then previous_secret end as previous_secret,
           case when previous_secret_expires_at > now() then previous_secret_expires_at end as previous_secret_expires_at "
     };
@@ -95,7 +93,7 @@ impl<'r> FromRow<'r, PgRow> for StoredHook {
             revision: row.try_get("revision")?,
             verification: HookVerification::parse(verification)
                 .ok_or_else(|| sqlx::Error::ColumnNotFound("verification".into()))?,
-            settings: HookSettings { enabled: row.try_get("enabled")?, ..settings },
+            settings,
             secrets: std::iter::once(row.try_get("secret")?).chain(previous).collect(),
             created_at: row.try_get("created_at")?,
             previous_secret_expires_at: row.try_get("previous_secret_expires_at")?,
@@ -191,14 +189,13 @@ impl Store {
             return Ok(Made::TooMany);
         }
         let stored: StoredHook = sqlx::query_as(concat!(
-            "insert into hooks (id, verification, settings, secret, enabled) values ($1, $2, $3::json, $4, $5) returning",
+            "insert into hooks (id, verification, settings, secret) values ($1, $2, $3::json, $4) returning",
             hook_columns!()
         ))
         .bind(id)
         .bind(verification.as_str())
         .bind(to_json(settings)?)
         .bind(secret.kept(verification))
-        .bind(settings.enabled)
         .fetch_one(&mut *transaction)
         .await?;
         transaction.commit().await?;
@@ -242,13 +239,12 @@ impl Store {
         settings: &HookSettings,
     ) -> Result<Changed<Box<Hook>>, StoreError> {
         let changed: Option<StoredHook> = sqlx::query_as(concat!(
-            "update hooks set settings = $3::json, enabled = $4, revision = revision + 1 where id = $1 and revision = $2 returning",
+            "update hooks set settings = $3::json, revision = revision + 1 where id = $1 and revision = $2 returning",
             hook_columns!()
         ))
         .bind(id)
         .bind(revision)
         .bind(to_json(settings)?)
-        .bind(settings.enabled)
         .fetch_optional(&self.pool)
         .await?;
         match changed {
@@ -333,8 +329,11 @@ impl Store {
                 returning id
              )
              delete from hook_deliveries using (
-                select id from hook_deliveries where hook_id = $1 and verified = $5 and exists (select from added)
-                 order by id desc offset $6 limit 100 for update skip locked
+                select d.id
+                  from (select id from hook_deliveries where hook_id = $1 and verified = $5 and exists (select from added)
+                         order by id desc offset $6 limit 100) many
+                       join hook_deliveries d on d.id = many.id
+                 order by d.id for update of d skip locked
              ) old where hook_deliveries.id = old.id",
         )
         .bind(hook_id)
