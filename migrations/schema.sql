@@ -189,7 +189,6 @@ CREATE TABLE public.hooks (
     secret bytea NOT NULL,
     previous_secret bytea,
     previous_secret_expires_at timestamp with time zone,
-    enabled boolean NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT hooks_verification_check CHECK ((verification = ANY (ARRAY['github'::text, 'stripe'::text, 'standard_webhooks'::text, 'shared_secret'::text, 'secret_url'::text])))
 );
