@@ -35,7 +35,7 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
 pub fn hook_believes<'a>(
     kind: HookVerification,
     key: &[u8],
-    header: &dyn Fn(&str) -> Option<&'a str>,
+    header: &'a dyn Fn(&str) -> Option<&'a str>,
     body: &'a [u8],
     now_seconds: i64,
 ) -> bool {
