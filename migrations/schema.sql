@@ -162,6 +162,37 @@ ALTER TABLE ONLY public.events ALTER COLUMN attempts SET STATISTICS 0;
 ALTER TABLE ONLY public.events ALTER COLUMN workers SET STATISTICS 0;
 ALTER TABLE ONLY public.events ALTER COLUMN schedules SET STATISTICS 0;
 
+CREATE TABLE public.hook_deliveries (
+    id bigint NOT NULL,
+    hook_id uuid NOT NULL,
+    received_at timestamp with time zone DEFAULT now() NOT NULL,
+    outcome text NOT NULL,
+    verified boolean NOT NULL,
+    delivery_id text,
+    task_id uuid
+);
+
+ALTER TABLE public.hook_deliveries ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.hook_deliveries_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.hooks (
+    id uuid NOT NULL,
+    revision bigint DEFAULT 1 NOT NULL,
+    verification text NOT NULL,
+    settings json NOT NULL,
+    secret bytea NOT NULL,
+    previous_secret bytea,
+    previous_secret_expires_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT hooks_verification_check CHECK ((verification = ANY (ARRAY['github'::text, 'stripe'::text, 'standard_webhooks'::text, 'shared_secret'::text, 'secret_url'::text])))
+);
+
 CREATE TABLE public.idempotency_keys (
     principal text NOT NULL,
     key text NOT NULL,
@@ -456,6 +487,12 @@ ALTER TABLE ONLY public.event_inbox
 ALTER TABLE ONLY public.events
     ADD CONSTRAINT events_pkey PRIMARY KEY (first_id);
 
+ALTER TABLE ONLY public.hook_deliveries
+    ADD CONSTRAINT hook_deliveries_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.hooks
+    ADD CONSTRAINT hooks_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.idempotency_keys
     ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (principal, key);
 
@@ -514,6 +551,8 @@ CREATE INDEX api_keys_newest ON public.api_keys USING btree (created_at, id);
 
 CREATE INDEX events_at ON public.events USING btree (at);
 
+CREATE INDEX hook_deliveries_newest ON public.hook_deliveries USING btree (hook_id, verified, id);
+
 CREATE INDEX idempotency_keys_expired ON public.idempotency_keys USING btree (expires_at);
 
 CREATE INDEX schedule_runs_old ON public.schedule_runs USING btree (fire_at);
@@ -537,6 +576,9 @@ CREATE INDEX webhook_deliveries_newest ON public.webhook_deliveries USING btree 
 CREATE INDEX webhook_deliveries_old ON public.webhook_deliveries USING btree (created_at);
 
 CREATE UNIQUE INDEX webhook_deliveries_once ON public.webhook_deliveries USING btree (webhook_id, event_id) WHERE (NOT replay);
+
+ALTER TABLE ONLY public.hook_deliveries
+    ADD CONSTRAINT hook_deliveries_hook_id_fkey FOREIGN KEY (hook_id) REFERENCES public.hooks(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.webhook_series
     ADD CONSTRAINT webhook_series_webhook_id_fkey FOREIGN KEY (webhook_id) REFERENCES public.webhooks(id) ON DELETE CASCADE;

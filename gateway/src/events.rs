@@ -144,7 +144,7 @@ impl Follower {
     ) -> Self {
         let key = match principal {
             Principal::Key(id) => Some(id),
-            Principal::ConfiguredKey(_) | Principal::Address(_) => None,
+            Principal::ConfiguredKey(_) | Principal::Hook(_) | Principal::Address(_) => None,
         };
         let mut ready = vec![RETRY_HINT];
         // A number from the future is one of another log: that of a database that has been replaced.

@@ -3,7 +3,7 @@
 //! In reading order: [`config`] (the settings), `server` (the process, and the stack that every request passes), `edge` (the
 //! layers of that stack), `router` (the whole API on one page), `app` (what handlers share).
 //!
-//! Then one controller a resource: `tasks`, `list`, `batch`, `events`, `workers`, `stats`, `keys`, `schedules`, `docs`, and `forward` (the
+//! Then one controller a resource: `tasks`, `list`, `batch`, `events`, `workers`, `stats`, `keys`, `schedules`, `webhooks`, `hooks`, `docs`, and `forward` (the
 //! coordinator's contract, passed on). What they are made of: `validate` (what a task must be like), `create` (many callers, one
 //! statement), `feed` (one reader of the event log for all clients), `wait`, `prefer`, `conditional`, `aged`,
 //! `page_token`.
@@ -22,6 +22,7 @@ mod deliveries;
 mod docs;
 mod events;
 mod forward;
+mod hooks;
 mod keys;
 mod list;
 mod schedules;

@@ -88,6 +88,7 @@ pub(crate) fn once_key(app: &App, client: &Client, key: String, payload_hash: Ve
     let principal = match client.principal {
         Principal::Key(id) => format!("api_key {id}"),
         Principal::ConfiguredKey(place) => format!("key {}", app.settings.key_digest(place)),
+        Principal::Hook(id) => format!("hook {id}"),
         Principal::Address(_) => "anonymous".into(),
     };
     OnceKey { principal, key, payload_hash, kept: app.settings.idempotency }

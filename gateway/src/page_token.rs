@@ -69,6 +69,19 @@ pub(crate) fn read_schedule(token: &str) -> Result<Uuid, Problem> {
     bytes.and_then(|bytes| Uuid::from_slice(&bytes).ok()).ok_or_else(foreign)
 }
 
+/// The token of the page of incoming webhooks that begins after this one.
+pub(crate) fn write_hook(after: Uuid) -> String {
+    URL_SAFE_NO_PAD.encode([&[VERSION][..], HOOKS, after.as_bytes()].concat())
+}
+
+/// The incoming webhook after which the page begins.
+///
+/// # Errors
+/// `invalid_page_token`.
+pub(crate) fn read_hook(token: &str) -> Result<Uuid, Problem> {
+    body_of(token, HOOKS).and_then(|bytes| Uuid::from_slice(&bytes).ok()).ok_or_else(foreign)
+}
+
 /// The token of the page of a schedule's runs that begins after this one.
 pub(crate) fn write_run(after: RunKey) -> String {
     let micros = after.occurrence.timestamp_micros().to_be_bytes();
@@ -92,6 +105,7 @@ pub(crate) fn read_run(token: &str) -> Result<RunKey, Problem> {
 /// What tells the lists apart.
 const SCHEDULES: &[u8] = b"schedules";
 const RUNS: &[u8] = b"runs";
+const HOOKS: &[u8] = b"hooks";
 
 fn body_of(token: &str, list: &[u8]) -> Option<Vec<u8>> {
     let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;

@@ -13,7 +13,7 @@ use taskmaster_service::{layers, stage};
 
 use crate::app::App;
 use crate::edge::scope;
-use crate::{batch, bulk, deliveries, events, forward, keys, list, schedules, stats, tasks, webhooks, workers};
+use crate::{batch, bulk, deliveries, events, forward, hooks, keys, list, schedules, stats, tasks, webhooks, workers};
 
 /// Who may call an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(crate) enum Access {
     Key(Scope),
     /// Workers, by tokens of their own, which the coordinator checks.
     Worker,
+    /// Whoever has what the handler checks: a signature, or a token within the path.
+    Token,
 }
 
 /// A method, its path, who may call it, and what handles it.
@@ -84,7 +86,19 @@ pub(crate) fn public() -> Vec<Operation> {
         op(Method::GET, paths::DELIVERIES, READ, get(deliveries::list)),
         op(Method::GET, paths::DELIVERY, READ, get(deliveries::get)),
         op(Method::POST, paths::DELIVERY_REPLAY, WEBHOOKS, post(deliveries::replay_one)),
+        op(Method::POST, paths::HOOKS, WRITE, post(hooks::create)),
+        op(Method::GET, paths::HOOKS, READ, get(hooks::list)),
+        op(Method::GET, paths::HOOK, READ, get(hooks::get)),
+        op(Method::PATCH, paths::HOOK, WRITE, patch(hooks::change)),
+        op(Method::DELETE, paths::HOOK, WRITE, delete(hooks::delete)),
+        op(Method::POST, paths::HOOK_ROTATE, WRITE, post(hooks::rotate)),
+        op(Method::GET, paths::HOOK_DELIVERIES, READ, get(hooks::deliveries)),
     ]
+}
+
+/// What needs no API key: the handler verifies who sends.
+pub(crate) fn receiving() -> Vec<Operation> {
+    vec![op(Method::POST, paths::HOOK_RECEIVE, Access::Token, post(hooks::receive::receive))]
 }
 
 /// What of the coordinator's contract is passed on.
@@ -109,7 +123,7 @@ pub(crate) fn of(operations: Vec<Operation>) -> Router<App> {
             Access::Key(scope) => {
                 handler.route_layer(stage::guard(move |request: &Request| scope::require(scope, request)))
             }
-            Access::Worker => handler,
+            Access::Worker | Access::Token => handler,
         };
         router.route(path, guarded)
     });

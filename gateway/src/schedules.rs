@@ -269,7 +269,7 @@ pub(crate) async fn runs(
 }
 
 /// A page, with a link to the next where there is one.
-fn paged<T: serde::Serialize>(
+pub(crate) fn paged<T: serde::Serialize>(
     path: &str,
     page_size: i64,
     token: Option<String>,
@@ -323,7 +323,7 @@ fn writable(schedule: Schedule) -> NewSchedule {
 }
 
 /// A JSON merge patch (RFC 7396, 2).
-fn merge(target: &mut Value, patch: Value) {
+pub(crate) fn merge(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;
         return;

@@ -203,14 +203,15 @@ pub(crate) fn stack(app: &App, health: &Health) -> serde_json::Result<Router> {
             // A span for what is worked on, so that what handlers log can be told apart.
             .layer(layer_fn(Spanned))
             // Without keys, a web page could use the gateway from its visitor's browser.
-            .layer(guard(move |request: &Request| origin::guard(&page_guard, request)))
+            .layer(guard(move |request: &Request| origin::guard(&page_guard, traffic, request)))
             .layer(guard(key::require))
     };
     let api = router::of(router::public()).merge(router::rest()).layer(edge(Traffic::Api));
+    let received = router::of(router::receiving()).layer(edge(Traffic::Tokens));
     let forwarded = router::of(router::forwarded()).layer(edge(Traffic::Workers));
     // Health and documents are open: they tell nothing about anybody's tasks.
     let open = health.router().merge(docs::router(app.settings.keys_required)?);
-    Ok(layers::wrap(api.merge(forwarded).with_state(app.clone()).merge(open)).layer(outside))
+    Ok(layers::wrap(api.merge(received).merge(forwarded).with_state(app.clone()).merge(open)).layer(outside))
 }
 
 /// A service whose work is done in a span of the request.

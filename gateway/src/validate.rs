@@ -3,7 +3,8 @@
 //!
 //! The bounds are those of [`limits`]. NUL is refused in every string: PostgreSQL cannot store it.
 
-mod http;
+pub(crate) mod hook;
+pub(crate) mod http;
 pub(crate) mod schedule;
 pub(crate) mod webhook;
 mod work;

@@ -72,6 +72,12 @@ RULES = [
     r"/filter/status: must be one of .*",
     # Its own id, which every worker makes up.
     r"/worker_id: this is worker .*; the one it was meant for has gone",
+    # What an incoming webhook may have depends on how it verifies, and on what it passes on.
+    r"/secret: (is made here, and cannot be given|must be whsec_ .*)",
+    r"/(secret|delivery_id)_header: (is not looked at by this kind of verification|is not the name of a header .*|is set by the worker.*)",
+    r"/pass_headers/\d+: (has a secret, and is not passed on|is given twice|is set by the worker, and cannot be given)",
+    r"/task/http/(body|body_base64): is what the sender sends.*",
+    r"/task/http/(method|headers): must be .*",
     # The clock.
     r"/expires_at: must lie in the future",
 ]

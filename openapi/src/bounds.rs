@@ -12,6 +12,11 @@ pub struct Argument(pub String);
 #[schema(max_length = 8192, example = "text/plain")]
 pub struct HeaderText(pub String);
 
+/// The name of a header (RFC 9110, 5.1).
+#[derive(Debug, ToSchema)]
+#[schema(min_length = 1, max_length = 256, pattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", example = "x-github-event")]
+pub struct HeaderName(pub String);
+
 /// The value of a header that was received.
 #[derive(Debug, ToSchema)]
 #[schema(max_length = 8192)]

@@ -7,7 +7,7 @@ mod schemas;
 
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey as ApiKeyScheme, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 pub(crate) use failures::Failures;
@@ -43,6 +43,21 @@ impl Modify for ApiKey {
             "An API key: `tm_<id>_<secret>`. The scope that an operation wants stands beside it; `admin` allows everything. `up` on loopback \
              goes without.",
         );
+    }
+}
+
+/// Adds the scheme of incoming webhooks.
+pub(crate) struct HookSignature;
+
+impl Modify for HookSignature {
+    fn modify(&self, document: &mut Document) {
+        let description = "What the hook is set to: `X-Hub-Signature-256`, `Stripe-Signature`, `webhook-signature`, a header of its own, or \
+                           `token` in the URL.";
+        let scheme = ApiKeyScheme::Header(ApiKeyValue::with_description("X-Hub-Signature-256", description));
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("hook_signature", SecurityScheme::ApiKey(scheme));
     }
 }
 

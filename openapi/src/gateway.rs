@@ -6,10 +6,11 @@ use utoipa::{IntoParams, OpenApi, ToSchema};
 use uuid::Uuid;
 
 use crate::coordinator::WorkerList;
-use crate::documents::{ApiKey, Failures, Headers, Schemas};
+use crate::documents::{ApiKey, Failures, Headers, HookSignature, Schemas};
 use crate::event::{Event, EventType, LogTruncated, ServerSentEvent};
 use crate::gateway_schedules as schedules;
 use crate::health;
+use crate::hook::operations as hooks;
 use crate::key::{IssuedKey, Key, KeyList, NewKey, RotateKeyRequest};
 use crate::problem::Problem;
 use crate::task::{Attempt, NewTask, Task, TaskStatus};
@@ -50,6 +51,11 @@ pub mod paths {
     pub const DELIVERIES: &str = "/v1/webhooks/{id}/deliveries";
     pub const DELIVERY: &str = "/v1/webhooks/{id}/deliveries/{delivery_id}";
     pub const DELIVERY_REPLAY: &str = "/v1/webhooks/{id}/deliveries/{delivery_id}/replay";
+    pub const HOOKS: &str = "/v1/hooks";
+    pub const HOOK: &str = "/v1/hooks/{id}";
+    pub const HOOK_ROTATE: &str = "/v1/hooks/{id}/rotate";
+    pub const HOOK_DELIVERIES: &str = "/v1/hooks/{id}/deliveries";
+    pub const HOOK_RECEIVE: &str = "/v1/hooks/{id}/receive";
     pub const DOCS: &str = "/docs";
     pub const DOCUMENT: &str = "/openapi/v1/gateway.json";
 }
@@ -704,6 +710,7 @@ pub fn revoke_key() {}
         (name = "tasks", description = "Create work, see what came of it, cancel it, run it again. Live and finished tasks are one collection."),
         (name = "schedules", description = "Tasks that are made again and again, by a cron expression in a time zone or at a fixed interval."),
         (name = "webhooks", description = "Tell other apps what happens: signed deliveries, tried until they are taken, with a log and replay."),
+        (name = "hooks", description = "Incoming webhooks: what another app sends becomes a task, once, after its sender was verified."),
         (name = "events", description = "Follow what happens as it happens: server-sent events, which resume where a client left off."),
         (name = "fleet", description = "The workers, and how they keep up: counts, backlog and rates in a shape that an autoscaler can read."),
         (name = "keys", description = "API keys: what each allows, when it expires, and how it is replaced without locking anybody out."),
@@ -717,10 +724,12 @@ pub fn revoke_key() {}
         schedules::trigger_schedule, schedules::backfill_schedule, schedules::preview_schedule, schedules::list_schedule_runs,
         webhooks::create_webhook, webhooks::list_webhooks, webhooks::get_webhook, webhooks::change_webhook, webhooks::delete_webhook, webhooks::rotate_webhook, webhooks::test_webhook, webhooks::replay_deliveries,
         webhooks::list_deliveries, webhooks::get_delivery, webhooks::replay_delivery,
+        hooks::create_hook, hooks::list_hooks, hooks::get_hook, hooks::change_hook, hooks::delete_hook, hooks::rotate_hook,
+        hooks::list_hook_deliveries, hooks::receive_hook,
         health::livez, health::readyz
     ),
     components(schemas(Event, EventType, LogTruncated, TaskStatus)),
     servers((url = "/", description = "The gateway that serves this document")),
-    modifiers(&ApiKey, &Failures, &Headers, &Schemas),
+    modifiers(&ApiKey, &HookSignature, &Failures, &Headers, &Schemas),
 )]
 pub struct GatewayApi;

@@ -12,6 +12,7 @@ pub mod checks;
 pub mod destination;
 pub mod event;
 pub mod health;
+pub mod hook;
 pub mod key;
 pub mod limits;
 pub mod object;

@@ -121,6 +121,25 @@ pub const WEBHOOK_FAILING_DAYS: i64 = 5;
 /// Deliveries that one call may replay.
 pub const REPLAY_MAX: i64 = 10_000;
 
+/// Incoming webhooks of one installation.
+pub const HOOKS_MAX: i64 = 1_000;
+/// Length of an incoming webhook's name.
+pub const HOOK_NAME_CHARS_MAX: usize = 100;
+/// Length of an incoming webhook's secret.
+pub const HOOK_SECRET_CHARS: std::ops::RangeInclusive<usize> = 16..=200;
+/// Headers that an incoming webhook passes on.
+pub const HOOK_HEADERS_MAX: usize = 20;
+/// Length of the id that a sender gives its delivery; of a longer one its digest stands for it.
+pub const HOOK_DELIVERY_ID_CHARS_MAX: usize = 255;
+/// How far the time of a signature may be off: what Stripe and Standard Webhooks recommend.
+pub const HOOK_TOLERANCE_SECONDS: u64 = 300;
+/// For so many days the same delivery makes no second task: longer than GitHub (3) and Stripe (3) send one again.
+pub const HOOK_DELIVERY_KEPT_DAYS: u64 = 7;
+/// Deliveries of one incoming webhook that are listed: of its sender, and of whoever was not verified.
+pub const HOOK_DELIVERIES_KEPT: i64 = 100;
+/// See [`HOOK_DELIVERIES_KEPT`].
+pub const HOOK_STRANGERS_KEPT: i64 = 20;
+
 /// Length of a worker's id.
 pub const WORKER_ID_CHARS_MAX: usize = 128;
 /// Length of the origin at which a worker or a coordinator is reached.

@@ -43,6 +43,8 @@ pub enum Code {
     ScheduleNotFound,
     /// No webhook has this id.
     WebhookNotFound,
+    /// No incoming webhook has this id.
+    HookNotFound,
     /// The webhook has no delivery with this id.
     DeliveryNotFound,
     /// The path exists, but not with this method; `Allow` lists those that do.
@@ -57,6 +59,8 @@ pub enum Code {
     ScheduleNameTaken,
     /// The webhook is disabled.
     WebhookDisabled,
+    /// The incoming webhook is disabled.
+    HookDisabled,
     /// The same `Idempotency-Key` is being worked on at this moment.
     IdempotencyInFlight,
     /// The same `Idempotency-Key` was used with another payload.
@@ -73,6 +77,8 @@ pub enum Code {
     TooManySchedules,
     /// There are as many webhooks as an installation may have.
     TooManyWebhooks,
+    /// There are as many incoming webhooks as an installation may have.
+    TooManyHooks,
     /// The rate limit is used up.
     RateLimited,
     /// An error of ours. The request id finds it in the logs.
@@ -110,6 +116,7 @@ impl Code {
         Code::KeyNotFound,
         Code::ScheduleNotFound,
         Code::WebhookNotFound,
+        Code::HookNotFound,
         Code::DeliveryNotFound,
         Code::MethodNotAllowed,
         Code::RequestTimeout,
@@ -117,6 +124,7 @@ impl Code {
         Code::KeyNotActive,
         Code::ScheduleNameTaken,
         Code::WebhookDisabled,
+        Code::HookDisabled,
         Code::IdempotencyInFlight,
         Code::IdempotencyMismatch,
         Code::PreconditionFailed,
@@ -125,6 +133,7 @@ impl Code {
         Code::TooManyQueues,
         Code::TooManySchedules,
         Code::TooManyWebhooks,
+        Code::TooManyHooks,
         Code::RateLimited,
         Code::Internal,
         Code::ScalingUnsupported,
@@ -151,6 +160,7 @@ impl Code {
             | Code::KeyNotFound
             | Code::ScheduleNotFound
             | Code::WebhookNotFound
+            | Code::HookNotFound
             | Code::DeliveryNotFound => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -158,6 +168,7 @@ impl Code {
             | Code::KeyNotActive
             | Code::ScheduleNameTaken
             | Code::WebhookDisabled
+            | Code::HookDisabled
             | Code::IdempotencyInFlight => StatusCode::CONFLICT,
             Code::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -167,7 +178,8 @@ impl Code {
             | Code::IdempotencyMismatch
             | Code::TooManyQueues
             | Code::TooManySchedules
-            | Code::TooManyWebhooks => StatusCode::UNPROCESSABLE_ENTITY,
+            | Code::TooManyWebhooks
+            | Code::TooManyHooks => StatusCode::UNPROCESSABLE_ENTITY,
             Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Code::ScalingUnsupported => StatusCode::NOT_IMPLEMENTED,
@@ -197,6 +209,7 @@ impl Code {
             Code::KeyNotFound => "There is no such API key",
             Code::ScheduleNotFound => "There is no such schedule",
             Code::WebhookNotFound => "There is no such webhook",
+            Code::HookNotFound => "There is no such incoming webhook",
             Code::DeliveryNotFound => "There is no such delivery",
             Code::MethodNotAllowed => "This path does not have this method",
             Code::RequestTimeout => "The request took too long to arrive",
@@ -204,6 +217,7 @@ impl Code {
             Code::KeyNotActive => "The API key no longer works",
             Code::ScheduleNameTaken => "Another schedule has this name",
             Code::WebhookDisabled => "The webhook is disabled",
+            Code::HookDisabled => "The incoming webhook is disabled",
             Code::IdempotencyInFlight => "A request with this Idempotency-Key is in progress",
             Code::IdempotencyMismatch => "This Idempotency-Key was used with another payload",
             Code::PreconditionFailed => "It has been changed meanwhile",
@@ -212,6 +226,7 @@ impl Code {
             Code::TooManyQueues => "There are too many queues",
             Code::TooManySchedules => "There are too many schedules",
             Code::TooManyWebhooks => "There are too many webhooks",
+            Code::TooManyHooks => "There are too many incoming webhooks",
             Code::RateLimited => "The rate limit is used up",
             Code::Internal => "Something went wrong on our side",
             Code::ScalingUnsupported => "Workers are not scaled by this call here",

@@ -1,5 +1,6 @@
 //! The requests of the collection, in the order in which they tell a story: what comes later uses the ids of what came before.
 
+mod hooks;
 mod schedules;
 
 /// One request: of which operation, with what, and what must come of it.
@@ -148,6 +149,7 @@ pub(super) fn chapters() -> Vec<Chapter> {
         ("Figures and workers", fleet()),
         ("API keys", keys()),
         ("Webhooks", webhooks()),
+        ("Incoming webhooks", hooks::steps()),
     ]
     .into_iter()
     .map(|(name, steps)| Chapter { name, steps })

@@ -3,7 +3,7 @@
 //! In reading order: [`rules`] (what may happen to a task, without a database), [`database`] (connections, migrations),
 //! [`create`], [`read`], [`replica`] (the same from a standby), [`change`] (what users do), [`claim`], [`outcome`], [`rescue`] (what coordinators do), [`fleet`]
 //! (workers and coordinators), [`keys`] (API keys), [`quotas`] (what gateways have admitted), [`schedules`] (what makes tasks again and
-//! again), [`events`] (the log), [`webhooks`] (what is sent of it), [`stats`], [`deep`] (when to look from the bottom), [`wakeup`]
+//! again), [`hooks`] (incoming webhooks), [`events`] (the log), [`webhooks`] (what is sent of it), [`stats`], [`deep`] (when to look from the bottom), [`wakeup`]
 //! (notifications), [`upkeep`] (partitions, retention).
 
 pub mod rules;
@@ -21,6 +21,7 @@ pub mod fleet;
 pub mod outcome;
 pub mod rescue;
 
+pub mod hooks;
 pub mod keys;
 pub mod quotas;
 

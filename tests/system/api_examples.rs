@@ -84,6 +84,13 @@ async fn path_of(api: &Api, shown: &Shown) -> String {
         _ if path.starts_with("/v1/schedules") => {
             made(api, "/v1/schedules", json!({"cron": "@daily", "task": {"command": "true"}})).await
         }
+        _ if path.starts_with("/v1/hooks") => {
+            let hook = json!({"verification": "secret_url", "task": {"command": "true"}});
+            let made = api.post("/v1/hooks", &hook).await.json();
+            let token = format!("?token={}", text(&made["secret"]));
+            let query = if shown.operation == "receiveHook" { token.as_str() } else { "" };
+            return format!("{}{query}", path.replace("{id}", &text(&made["id"])));
+        }
         _ if path.starts_with("/v1/webhooks") => {
             let hook = json!({"url": "https://example.com/hooks", "events": ["task.failed"]});
             made(api, "/v1/webhooks", hook).await
@@ -119,7 +126,8 @@ async fn every_example_of_a_request_is_answered_as_documented() {
             up.api.events(&shown.query).await;
             continue;
         }
-        let path = format!("{}?{}", path_of(&up.api, shown).await, shown.query);
+        let path = path_of(&up.api, shown).await;
+        let path = format!("{path}{}{}", if path.contains('?') { '&' } else { '?' }, shown.query);
         let headers: Vec<(&str, &str)> = shown.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         let reply = up.api.send(shown.method.clone(), &path, shown.body.as_ref(), &headers).await;
         let status = reply.status.as_u16().to_string();

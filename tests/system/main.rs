@@ -14,6 +14,7 @@ mod dispatch;
 mod events;
 mod faults;
 mod foreign;
+mod hooks;
 mod hostile;
 mod keys;
 mod outcomes;

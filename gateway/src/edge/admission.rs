@@ -36,6 +36,8 @@ const WORKERS_AT_ONCE: usize = 256;
 pub(crate) enum Traffic {
     /// The public API.
     Api,
+    /// What other apps send with a signature or a token, which its handler checks.
+    Tokens,
     /// The coordinator's contract.
     Workers,
 }
@@ -59,8 +61,8 @@ impl Admissions {
     fn lane(&self, traffic: Traffic, request: &Request) -> &Arc<Lane> {
         match traffic {
             Traffic::Workers => &self.workers,
-            Traffic::Api if request.method().is_safe() => &self.reads,
-            Traffic::Api => &self.writes,
+            Traffic::Api | Traffic::Tokens if request.method().is_safe() => &self.reads,
+            Traffic::Api | Traffic::Tokens => &self.writes,
         }
     }
 

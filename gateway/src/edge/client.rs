@@ -12,6 +12,7 @@ use taskmaster_openapi::{Code, Problem};
 use taskmaster_service::auth;
 use taskmaster_service::places::site;
 use taskmaster_store::keys::{KeyId, KeyToken};
+use uuid::Uuid;
 
 use crate::app::App;
 use crate::edge::admission::Traffic;
@@ -26,6 +27,8 @@ pub(crate) enum Principal {
     Key(KeyId),
     /// The API key with this place in the configuration.
     ConfiguredKey(usize),
+    /// An incoming webhook, whose sender was verified.
+    Hook(Uuid),
     /// No (valid) key: the address, of IPv6 the /64 that one customer has.
     Address(IpAddr),
 }
@@ -61,8 +64,8 @@ impl Client {
     }
 }
 
-/// Finds out who asks, by the API key if there is one; refuses nobody yet. What workers carry is a token of their own, which the
-/// coordinator checks.
+/// Finds out who asks, by the API key if there is one; refuses nobody yet. What others than the API's users carry is theirs: whoever
+/// handles it checks it.
 pub(crate) async fn identify(
     State((app, traffic)): State<(App, Traffic)>,
     mut request: Request,
@@ -70,7 +73,7 @@ pub(crate) async fn identify(
 ) -> Response {
     let address = address_of(&app, &request);
     let client = match auth::bearer(request.headers()) {
-        _ if traffic == Traffic::Workers => Client::at(address, Ok(Scopes::default())),
+        _ if traffic != Traffic::Api => Client::at(address, Ok(Scopes::default())),
         Some(token) => by_key(&app, token, address).await,
         None if app.settings.keys_required => {
             let detail = "This gateway wants an API key: `Authorization: Bearer <key>`.";

@@ -12,6 +12,7 @@ use http::{HeaderMap, Uri, header};
 use taskmaster_openapi::{Code, Problem};
 
 use crate::app::App;
+use crate::edge::admission::Traffic;
 use crate::edge::client::Client;
 use crate::edge::cors::Origins;
 
@@ -78,13 +79,13 @@ fn default_port(scheme: &str) -> u16 {
 }
 
 /// Refuses what a web page of another origin may have sent. Where keys are wanted, or a right one is there, none of this is needed:
-/// pages do not have one.
+/// pages do not have one. Nor do they have what other apps are known by, under whatever name these call the gateway.
 ///
 /// # Errors
 /// `forbidden_origin`.
-pub(crate) fn guard(app: &App, request: &Request) -> Result<(), Problem> {
+pub(crate) fn guard(app: &App, traffic: Traffic, request: &Request) -> Result<(), Problem> {
     let has_key = request.extensions().get::<Client>().is_some_and(|client| client.principal.is_key());
-    if app.settings.keys_required || has_key {
+    if app.settings.keys_required || has_key || traffic == Traffic::Tokens {
         return Ok(());
     }
     check(request.headers(), request.uri(), &app.settings.allowed_hosts, &app.settings.cors_origins)

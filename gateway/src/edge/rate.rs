@@ -13,6 +13,7 @@ use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode};
 use taskmaster_openapi::{Code, Problem};
 use taskmaster_service::stage::Stage;
+use uuid::Uuid;
 
 use crate::app::App;
 use crate::config::RateLimits;
@@ -73,6 +74,16 @@ impl Limiter {
     pub(crate) fn has_guessed_enough(&self, address: IpAddr) -> bool {
         let client = Principal::Address(address);
         self.of(Class::WrongKeys).is_some_and(|buckets| buckets.is_empty(client, Instant::now()))
+    }
+
+    /// Admits a delivery to an incoming webhook, which has the quota of a client that writes.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub(crate) fn admit_hook(&self, id: Uuid) -> Result<(), Problem> {
+        let Some(buckets) = self.of(Class::Writes) else { return Ok(()) };
+        let verdict = buckets.take(Principal::Hook(id), Instant::now());
+        if verdict.allowed { Ok(()) } else { Err(refusal(Class::Writes, verdict)) }
     }
 
     /// Forgets whoever has a whole quota again, and gives back what other gateways are to be told.

@@ -21,6 +21,7 @@ fn served(operations: Vec<crate::router::Operation>) -> BTreeSet<(String, String
 #[test]
 fn the_router_serves_what_the_document_says_no_more_and_no_less() {
     let mut public = served(crate::router::public());
+    public.extend(served(crate::router::receiving()));
     public.extend([health::LIVEZ, health::READYZ].map(|path| ("GET".to_owned(), path.to_owned())));
     assert_eq!(public, documented());
 }
@@ -72,6 +73,11 @@ fn every_operation_of_the_document_names_the_scope_that_the_router_wants() {
         }
     }
     assert!(crate::router::forwarded().iter().all(|operation| operation.access == Access::Worker));
+    for operation in crate::router::receiving() {
+        assert_eq!(operation.access, Access::Sender);
+        let documented = &document["paths"][operation.path][operation.method.as_str().to_lowercase()];
+        assert_eq!(documented["security"], json!([{"hook_signature": []}]), "{}", operation.path);
+    }
 }
 
 #[tokio::test]

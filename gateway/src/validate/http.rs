@@ -99,7 +99,7 @@ pub(super) fn check_headers(at: &str, headers: &BTreeMap<String, String>, max: u
     }
 }
 
-fn wrong_header_name(name: &str) -> Option<String> {
+pub(super) fn wrong_header_name(name: &str) -> Option<String> {
     if name.len() > limits::HEADER_NAME_CHARS_MAX || HeaderName::try_from(name).is_err() {
         return Some("is not the name of a header (RFC 9110)".into());
     }
@@ -108,8 +108,8 @@ fn wrong_header_name(name: &str) -> Option<String> {
     refused.then(|| "is set by the worker, and cannot be given".into())
 }
 
-/// Visible ASCII, blanks and tabs within (RFC 9110, 5.5, without the obsolete bytes above ASCII).
-fn wrong_header_value(value: &str) -> Option<String> {
+/// What is wrong with a header's value, if anything is: it must be visible ASCII, blanks and tabs within (RFC 9110, 5.5, without the obsolete bytes above ASCII).
+pub(crate) fn wrong_header_value(value: &str) -> Option<String> {
     let max = limits::HEADER_VALUE_BYTES_MAX;
     if value.len() > max {
         return Some(format!("must have at most {max} bytes"));

@@ -24,6 +24,7 @@ pub(super) fn advice(code: Code) -> &'static str {
         Code::KeyNotFound => "`GET /v1/keys` lists those that there are.",
         Code::ScheduleNotFound => "`GET /v1/schedules` lists those that there are.",
         Code::WebhookNotFound => "`GET /v1/webhooks` lists those that there are.",
+        Code::HookNotFound => "`GET /v1/hooks` lists those that there are.",
         Code::DeliveryNotFound => {
             "It may be too long ago. `GET /v1/webhooks/{id}/deliveries` lists those that are kept."
         }
@@ -33,6 +34,7 @@ pub(super) fn advice(code: Code) -> &'static str {
         Code::KeyNotActive => "Make a new key.",
         Code::ScheduleNameTaken => "Take another name, or change the schedule that has it.",
         Code::WebhookDisabled => "Enable it first: `PATCH` it with `\"enabled\": true`.",
+        Code::HookDisabled => "Its owner enables it: `PATCH` it with `\"enabled\": true`.",
         Code::PreconditionFailed => "Read it again, and decide anew.",
         Code::IdempotencyInFlight => "Ask again in a second.",
         Code::IdempotencyMismatch => "Take a new key for a new request.",
@@ -41,6 +43,7 @@ pub(super) fn advice(code: Code) -> &'static str {
         Code::TooManyQueues => "Use one of those that there are.",
         Code::TooManySchedules => "Delete those that are needed no longer.",
         Code::TooManyWebhooks => "Delete those that are needed no longer.",
+        Code::TooManyHooks => "Delete those that are needed no longer.",
         Code::RateLimited => "Wait as many seconds as `Retry-After` says.",
         Code::Internal => "Try again; if it stays, report the `request_id`, which finds the cause in the logs.",
         Code::ScalingUnsupported => "`detail` says how this host scales.",

@@ -48,7 +48,7 @@ impl Modify for Failures {
 }
 
 /// Codes that do not follow from an operation's shape.
-const OWN: [(&str, &[Code]); 14] = [
+const OWN: [(&str, &[Code]); 16] = [
     ("createTask", &[Code::TooManyQueues]),
     ("createTaskBatch", &[Code::TooManyQueues]),
     ("cancelTask", &[Code::TaskStateConflict]),
@@ -63,6 +63,23 @@ const OWN: [(&str, &[Code]); 14] = [
     ("testWebhook", &[Code::WebhookDisabled]),
     ("replayDeliveries", &[Code::WebhookDisabled]),
     ("replayDelivery", &[Code::WebhookDisabled]),
+    ("createHook", &[Code::TooManyHooks]),
+    ("receiveHook", &RECEIVED),
+];
+
+/// What a sender may be answered: its body is not read before it is verified, and need not be JSON.
+const RECEIVED: [Code; 11] = [
+    Code::RequestTimeout,
+    Code::BodyTooLarge,
+    Code::ValidationFailed,
+    Code::HookDisabled,
+    Code::IdempotencyInFlight,
+    Code::TooManyQueues,
+    Code::RateLimited,
+    Code::Overloaded,
+    Code::DatabaseUnavailable,
+    Code::ShuttingDown,
+    Code::Timeout,
 ];
 
 /// Words in the ids of operations on a webhook.
@@ -101,9 +118,11 @@ impl Shape {
 /// Every code that the operation may answer.
 fn codes(shape: &Shape) -> Vec<Code> {
     let mut codes = vec![Code::Unauthorized, Code::Internal];
-    let table: [(bool, &[Code]); 14] = [
+    let is_api = shape.scheme.as_deref() != Some("hook_signature");
+    let of_webhook = !shape.id.contains("Hook") && WEBHOOK.iter().any(|word| shape.id.contains(word));
+    let table: [(bool, &[Code]); 15] = [
         (
-            shape.has_body,
+            shape.has_body && is_api,
             &[
                 Code::InvalidJson,
                 Code::RequestTimeout,
@@ -113,7 +132,7 @@ fn codes(shape: &Shape) -> Vec<Code> {
                 Code::ValidationFailed,
             ],
         ),
-        (shape.has("query", ""), &[Code::InvalidQuery]),
+        (shape.has("query", "") && is_api, &[Code::InvalidQuery]),
         (shape.has("query", "page_token"), &[Code::InvalidPageToken]),
         (shape.has("path", ""), &[Code::InvalidPath]),
         (shape.has("header", ""), &[Code::InvalidHeader]),
@@ -121,7 +140,8 @@ fn codes(shape: &Shape) -> Vec<Code> {
         (shape.has("path", "id") && shape.id.ends_with("Key"), &[Code::KeyNotFound]),
         (shape.has("path", "id") && shape.id.contains("Task"), &[Code::TaskNotFound]),
         (shape.has("path", "id") && shape.id.contains("Schedule"), &[Code::ScheduleNotFound]),
-        (shape.has("path", "id") && WEBHOOK.iter().any(|word| shape.id.contains(word)), &[Code::WebhookNotFound]),
+        (shape.has("path", "id") && of_webhook, &[Code::WebhookNotFound]),
+        (shape.has("path", "id") && shape.id.contains("Hook") && is_api, &[Code::HookNotFound]),
         (shape.has("path", "delivery_id"), &[Code::DeliveryNotFound]),
         (shape.has("header", "If-Match"), &[Code::PreconditionFailed]),
         (shape.scheme.as_deref() == Some("api_key"), &GATEWAY),

@@ -16,7 +16,7 @@ impl Modify for Headers {
         let mut used = BTreeSet::new();
         for operation in super::operations_mut(document) {
             let written = serde_json::to_string(&operation.security).unwrap_or_default();
-            let has_quota = written.contains("api_key");
+            let has_quota = ["api_key", "hook_signature"].iter().any(|scheme| written.contains(scheme));
             for (status, answer) in &mut operation.responses.responses {
                 let RefOr::T(answer) = answer else { continue };
                 used.extend(add_usual(status, has_quota, answer));

@@ -33,6 +33,11 @@ impl WebhookSecret {
         format!("{PREFIX}{}", STANDARD.encode(&self.0))
     }
 
+    /// What messages are signed with.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The signature of a message, with its version.
     pub fn sign(&self, message_id: &str, timestamp_seconds: i64, body: &str) -> String {
         // HMAC takes keys of any length.

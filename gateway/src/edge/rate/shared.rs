@@ -109,6 +109,7 @@ impl Names {
             Principal::ConfiguredKey(place) => {
                 format!("{class} digest {}", self.digests.get(place).map_or("", String::as_str))
             }
+            Principal::Hook(id) => format!("{class} hook {id}"),
             Principal::Address(address) => format!("{class} address {address}"),
         }
     }
@@ -121,6 +122,7 @@ impl Names {
         let client = match kind {
             "key" => Principal::Key(KeyId::parse(value)?),
             "digest" => Principal::ConfiguredKey(self.digests.iter().position(|digest| digest == value)?),
+            "hook" => Principal::Hook(value.parse().ok()?),
             "address" => Principal::Address(value.parse::<IpAddr>().ok()?),
             _ => return None,
         };
@@ -148,6 +150,7 @@ mod tests {
         let clients = [
             Principal::Key(KeyId::random()),
             Principal::ConfiguredKey(1),
+            Principal::Hook(Uuid::now_v7()),
             Principal::Address("192.0.2.7".parse().unwrap()),
             Principal::Address("2001:db8::".parse().unwrap()),
         ];
