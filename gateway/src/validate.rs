@@ -8,14 +8,14 @@ pub(crate) mod schedule;
 pub(crate) mod webhook;
 mod work;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike, Utc};
 use taskmaster_openapi::gateway::TaskFilter;
 use taskmaster_openapi::task::{NewTask, RetryPolicy};
 use taskmaster_openapi::webhook::{CALLBACKS_QUEUE, WEBHOOKS_QUEUE};
-use taskmaster_openapi::{FieldError, Problem, limits};
+use taskmaster_openapi::{FieldError, Problem, checks, limits};
 use taskmaster_store::{Due, TaskToCreate};
 use uuid::Uuid;
 
@@ -78,6 +78,8 @@ fn check(new: NewTask, errors: &mut Errors) -> Option<TaskToCreate> {
     if let Some(detail) = wrong_queue(&queue) {
         errors.add("/queue", detail);
     }
+    let requires = new.requires.unwrap_or_default();
+    check_requires(&requires, errors);
     let priority = whole("/priority", new.priority, 0, 0..=limits::PRIORITY_MAX, errors);
     let max_attempts =
         whole("/max_attempts", new.max_attempts, limits::ATTEMPTS_DEFAULT, 1..=limits::ATTEMPTS_MAX, errors);
@@ -99,6 +101,7 @@ fn check(new: NewTask, errors: &mut Errors) -> Option<TaskToCreate> {
         work: work?,
         due,
         queue,
+        requires,
         priority: i16::try_from(priority).ok()?,
         max_attempts: i16::try_from(max_attempts).ok()?,
         retry: new.retry.filter(|policy| *policy != RetryPolicy::default()),
@@ -159,6 +162,24 @@ fn check_tags(tags: &[String], errors: &mut Errors) {
             errors.add(format!("/tags/{i}"), detail);
         } else if !seen.insert(tag) {
             errors.add(format!("/tags/{i}"), "is given twice");
+        }
+    }
+}
+
+fn check_requires(requires: &BTreeMap<String, String>, errors: &mut Errors) {
+    if requires.len() > limits::REQUIRES_MAX {
+        errors.add("/requires", format!("must be at most {}, and are {}", limits::REQUIRES_MAX, requires.len()));
+        return;
+    }
+    for (name, text) in requires {
+        let pointer = format!("/requires/{}", name.replace('~', "~0").replace('/', "~1"));
+        if !checks::is_plain(name, limits::LABEL_NAME_CHARS_MAX) {
+            let max = limits::LABEL_NAME_CHARS_MAX;
+            errors.add(&pointer, format!("must have a name of at most {max} characters, none a control character"));
+        }
+        if !checks::is_plain(text, limits::LABEL_CHARS_MAX) {
+            let max = limits::LABEL_CHARS_MAX;
+            errors.add(&pointer, format!("must have at most {max} characters, none a control character"));
         }
     }
 }

@@ -1,10 +1,13 @@
 //! The public API, served by the gateway.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, OpenApi, ToSchema};
 use uuid::Uuid;
 
+use crate::bounds;
 use crate::coordinator::WorkerList;
 use crate::documents::{ApiKey, Failures, Headers, Schemas};
 use crate::event::{Event, EventType, LogTruncated, ServerSentEvent};
@@ -310,6 +313,22 @@ pub struct FleetStats {
     pub slots: i64,
 }
 
+/// Queued tasks that none of the workers that are there can run: they wait for one that can.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UnservedTasks {
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
+    pub queue: String,
+    /// Whether they are commands, which not every worker runs, or HTTP requests.
+    pub commands: bool,
+    /// Labels that they require.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, bounds::LabelText>)]
+    pub requires: BTreeMap<String, String>,
+    /// How many are queued, due or not.
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
+    pub queued: i64,
+}
+
 /// Counts, backlog and rates: kept as things happen, at most a second old.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({
@@ -319,6 +338,7 @@ pub struct FleetStats {
     "backlog": {"due": 7, "due_is_lower_bound": false, "oldest_due_seconds": 0.4},
     "rates": {"window_seconds": 60, "created_per_second": 12.5, "completed_per_second": 12.4, "failed_per_second": 0.0},
     "fleet": {"workers": 1, "slots": 5},
+    "unserved": [{"queue": "default", "commands": true, "requires": {"gpu": "a100"}, "queued": 3}],
 }))]
 pub struct Stats {
     pub at: DateTime<Utc>,
@@ -329,6 +349,10 @@ pub struct Stats {
     pub backlog: Backlog,
     pub rates: Rates,
     pub fleet: FleetStats,
+    /// What waits for workers that are not there: their queue, ability or labels are served by none. The 100 with most tasks.
+    #[serde(default)]
+    #[schema(max_items = 100)]
+    pub unserved: Vec<UnservedTasks>,
 }
 
 /// How many workers there should be.

@@ -69,6 +69,8 @@ pub enum Code {
     UnsupportedMediaType,
     /// There are as many queues as an installation may have.
     TooManyQueues,
+    /// There are as many combinations of a queue and required labels as an installation may have.
+    TooManyRequirements,
     /// There are as many schedules as this installation may have.
     TooManySchedules,
     /// There are as many webhooks as an installation may have.
@@ -123,6 +125,7 @@ impl Code {
         Code::BodyTooLarge,
         Code::UnsupportedMediaType,
         Code::TooManyQueues,
+        Code::TooManyRequirements,
         Code::TooManySchedules,
         Code::TooManyWebhooks,
         Code::RateLimited,
@@ -166,6 +169,7 @@ impl Code {
             | Code::ValidationFailed
             | Code::IdempotencyMismatch
             | Code::TooManyQueues
+            | Code::TooManyRequirements
             | Code::TooManySchedules
             | Code::TooManyWebhooks => StatusCode::UNPROCESSABLE_ENTITY,
             Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
@@ -210,6 +214,7 @@ impl Code {
             Code::BodyTooLarge => "The body is too large",
             Code::UnsupportedMediaType => "The body must be application/json",
             Code::TooManyQueues => "There are too many queues",
+            Code::TooManyRequirements => "There are too many combinations of required labels",
             Code::TooManySchedules => "There are too many schedules",
             Code::TooManyWebhooks => "There are too many webhooks",
             Code::RateLimited => "The rate limit is used up",

@@ -129,6 +129,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (8, "quotas", include_str!("../../migrations/0008_quotas.sql")),
     (9, "schedules", include_str!("../../migrations/0009_schedules.sql")),
     (10, "webhooks", include_str!("../../migrations/0010_webhooks.sql")),
+    (14, "workers", include_str!("../../migrations/0014_workers.sql")),
 ];
 
 fn migrator() -> Migrator {

@@ -18,6 +18,7 @@ mod hostile;
 mod keys;
 mod outcomes;
 mod quotas;
+mod requires;
 mod restarts;
 mod schedules;
 mod support;

@@ -49,16 +49,16 @@ impl Modify for Failures {
 
 /// Codes that do not follow from an operation's shape.
 const OWN: [(&str, &[Code]); 14] = [
-    ("createTask", &[Code::TooManyQueues]),
-    ("createTaskBatch", &[Code::TooManyQueues]),
+    ("createTask", &[Code::TooManyQueues, Code::TooManyRequirements]),
+    ("createTaskBatch", &[Code::TooManyQueues, Code::TooManyRequirements]),
     ("cancelTask", &[Code::TaskStateConflict]),
     ("retryTask", &[Code::TaskStateConflict]),
     ("scaleWorkers", &[Code::ScalingUnsupported]),
     ("createKey", &[Code::InvalidHeader]),
     ("rotateKey", &[Code::KeyNotActive]),
     ("drainWorker", &[Code::WorkerNotFound]),
-    ("createSchedule", &[Code::TooManySchedules, Code::TooManyQueues, Code::ScheduleNameTaken]),
-    ("changeSchedule", &[Code::TooManyQueues, Code::ScheduleNameTaken]),
+    ("createSchedule", &[Code::TooManySchedules, Code::TooManyQueues, Code::TooManyRequirements, Code::ScheduleNameTaken]),
+    ("changeSchedule", &[Code::TooManyQueues, Code::TooManyRequirements, Code::ScheduleNameTaken]),
     ("createWebhook", &[Code::TooManyWebhooks]),
     ("testWebhook", &[Code::WebhookDisabled]),
     ("replayDeliveries", &[Code::WebhookDisabled]),

@@ -56,7 +56,7 @@ const TOKEN: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 const PRINTABLE: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
 
 /// Fields that are maps: the schema, the field, how many entries, how long a name may be, and its pattern.
-const MAPS: [(&str, &str, usize, usize, &str); 9] = [
+const MAPS: [(&str, &str, usize, usize, &str); 13] = [
     ("HttpWork", "headers", limits::HEADERS_MAX, limits::HEADER_NAME_CHARS_MAX, TOKEN),
     ("TaskResult", "headers", limits::RESULT_HEADERS_MAX, limits::HEADER_NAME_CHARS_MAX, TOKEN),
     ("Callback", "headers", limits::WEBHOOK_HEADERS_MAX, limits::HEADER_NAME_CHARS_MAX, TOKEN),
@@ -66,6 +66,10 @@ const MAPS: [(&str, &str, usize, usize, &str); 9] = [
     ("DeliveryRequest", "headers", limits::HEADERS_MAX, limits::HEADER_NAME_CHARS_MAX, TOKEN),
     ("HeartbeatRequest", "labels", limits::LABELS_MAX, limits::LABEL_NAME_CHARS_MAX, PRINTABLE),
     ("Worker", "labels", limits::LABELS_MAX, limits::LABEL_NAME_CHARS_MAX, PRINTABLE),
+    ("NewTask", "requires", limits::REQUIRES_MAX, limits::LABEL_NAME_CHARS_MAX, PRINTABLE),
+    ("TaskTemplate", "requires", limits::REQUIRES_MAX, limits::LABEL_NAME_CHARS_MAX, PRINTABLE),
+    ("Task", "requires", limits::REQUIRES_MAX, limits::LABEL_NAME_CHARS_MAX, PRINTABLE),
+    ("UnservedTasks", "requires", limits::REQUIRES_MAX, limits::LABEL_NAME_CHARS_MAX, PRINTABLE),
 ];
 
 fn bound_maps(schema: &str, object: &mut Object) {
