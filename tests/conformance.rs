@@ -42,7 +42,15 @@ fn our_worker_keeps_the_contract() {
 fn the_python_worker_keeps_the_contract() {
     let worker = example("worker.py");
     keeps_the_contract(
-        &["python3", path(&worker), "--coordinator", "{coordinator}", "--join-token", "{join_token}", "--allow-commands"],
+        &[
+            "python3",
+            path(&worker),
+            "--coordinator",
+            "{coordinator}",
+            "--join-token",
+            "{join_token}",
+            "--allow-commands",
+        ],
         1,
     );
 }
@@ -50,10 +58,7 @@ fn the_python_worker_keeps_the_contract() {
 #[test]
 fn the_node_worker_keeps_the_contract() {
     let worker = example("worker.js");
-    keeps_the_contract(
-        &["node", path(&worker), "--coordinator", "{coordinator}", "--join-token", "{join_token}"],
-        0,
-    );
+    keeps_the_contract(&["node", path(&worker), "--coordinator", "{coordinator}", "--join-token", "{join_token}"], 0);
 }
 
 /// What is changed in the Python worker, and the claim that does not hold then.
@@ -77,8 +82,7 @@ fn a_worker_that_breaks_the_contract_is_found_out() {
         assert_ne!(broken, source, "worker.py has no {right:?} any more");
         let file = directory.path().join(format!("worker{i}.py"));
         std::fs::write(&file, broken).unwrap();
-        let worker =
-            ["python3", path(&file), "--coordinator", "{coordinator}", "--join-token", "{join_token}"];
+        let worker = ["python3", path(&file), "--coordinator", "{coordinator}", "--join-token", "{join_token}"];
         let output = conformance(&["--only", claim, "--patience-seconds", "10"], &worker);
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(!output.status.success() && text.starts_with("FAIL  "), "{claim}: {text}");

@@ -22,7 +22,7 @@ pub struct Member {
     pub address: String,
     pub push_secret: String,
     pub abilities: Abilities,
-    labels: Labels,
+    pub labels: Labels,
     slots: usize,
     /// What it said it would hold at most.
     capacity: usize,
@@ -103,6 +103,15 @@ impl Fleet {
 
     pub fn get(&self, worker_id: &str) -> Option<&Member> {
         self.members.get(worker_id)
+    }
+
+    /// The slots of a worker, and how many tasks it was given and has not ended.
+    pub fn slots_and_out(&self, worker_id: &str) -> Option<(i32, i32)> {
+        let member = self.members.get(worker_id)?;
+        Some((
+            i32::try_from(member.slots).unwrap_or(i32::MAX),
+            i32::try_from(member.outstanding.len()).unwrap_or(i32::MAX),
+        ))
     }
 
     pub fn ids(&self) -> Vec<String> {

@@ -5,6 +5,7 @@
 
 mod http;
 pub(crate) mod schedule;
+pub(crate) mod url_worker;
 pub(crate) mod webhook;
 mod work;
 
@@ -79,7 +80,7 @@ fn check(new: NewTask, errors: &mut Errors) -> Option<TaskToCreate> {
         errors.add("/queue", detail);
     }
     let requires = new.requires.unwrap_or_default();
-    check_requires(&requires, errors);
+    check_labels("/requires", &requires, limits::REQUIRES_MAX, errors);
     let priority = whole("/priority", new.priority, 0, 0..=limits::PRIORITY_MAX, errors);
     let max_attempts =
         whole("/max_attempts", new.max_attempts, limits::ATTEMPTS_DEFAULT, 1..=limits::ATTEMPTS_MAX, errors);
@@ -166,13 +167,14 @@ fn check_tags(tags: &[String], errors: &mut Errors) {
     }
 }
 
-fn check_requires(requires: &BTreeMap<String, String>, errors: &mut Errors) {
-    if requires.len() > limits::REQUIRES_MAX {
-        errors.add("/requires", format!("must be at most {}, and are {}", limits::REQUIRES_MAX, requires.len()));
+/// Checks the labels at this pointer, at most so many.
+fn check_labels(at: &str, labels: &BTreeMap<String, String>, max: usize, errors: &mut Errors) {
+    if labels.len() > max {
+        errors.add(at, format!("must be at most {max}, and are {}", labels.len()));
         return;
     }
-    for (name, text) in requires {
-        let pointer = format!("/requires/{}", name.replace('~', "~0").replace('/', "~1"));
+    for (name, text) in labels {
+        let pointer = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
         if !checks::is_plain(name, limits::LABEL_NAME_CHARS_MAX) {
             let max = limits::LABEL_NAME_CHARS_MAX;
             errors.add(&pointer, format!("must have a name of at most {max} characters, none a control character"));

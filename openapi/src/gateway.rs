@@ -16,6 +16,7 @@ use crate::health;
 use crate::key::{IssuedKey, Key, KeyList, NewKey, RotateKeyRequest};
 use crate::problem::Problem;
 use crate::task::{Attempt, NewTask, Task, TaskStatus};
+use crate::url_worker as urls;
 use crate::webhook::operations as webhooks;
 
 /// The paths, each written once.
@@ -33,6 +34,8 @@ pub mod paths {
     pub const WORKERS: &str = "/v1/workers";
     pub const WORKERS_SCALE: &str = "/v1/workers/scale";
     pub const WORKER_DRAIN: &str = "/v1/workers/{worker_id}/drain";
+    pub const URL_WORKERS: &str = "/v1/url-workers";
+    pub const URL_WORKER: &str = "/v1/url-workers/{worker_id}";
     pub const KEYS: &str = "/v1/keys";
     pub const KEY: &str = "/v1/keys/{id}";
     pub const KEY_ROTATE: &str = "/v1/keys/{id}/rotate";
@@ -735,7 +738,9 @@ pub fn revoke_key() {}
     ),
     paths(
         create_task, create_task_batch, list_tasks, get_task, list_task_attempts, cancel_task, retry_task, cancel_tasks, retry_tasks,
-        stream_events, get_stats, list_workers, drain_worker, scale_workers, create_key, list_keys, get_key, rotate_key, revoke_key,
+        stream_events, get_stats, list_workers, drain_worker, scale_workers,
+        urls::put_url_worker, urls::list_url_workers, urls::get_url_worker, urls::delete_url_worker,
+        create_key, list_keys, get_key, rotate_key, revoke_key,
         schedules::create_schedule, schedules::list_schedules, schedules::preview_new_schedule, schedules::get_schedule,
         schedules::change_schedule, schedules::delete_schedule, schedules::pause_schedule, schedules::resume_schedule,
         schedules::trigger_schedule, schedules::backfill_schedule, schedules::preview_schedule, schedules::list_schedule_runs,

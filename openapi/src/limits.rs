@@ -127,6 +127,8 @@ pub const WEBHOOK_FAILING_DAYS: i64 = 5;
 /// Deliveries that one call may replay.
 pub const REPLAY_MAX: i64 = 10_000;
 
+/// Workers of one installation that are only a URL.
+pub const URL_WORKERS_MAX: i64 = 1_000;
 /// Length of a worker's id.
 pub const WORKER_ID_CHARS_MAX: usize = 128;
 /// Length of the origin at which a worker or a coordinator is reached.

@@ -71,6 +71,8 @@ pub enum Code {
     TooManyQueues,
     /// There are as many combinations of a queue and required labels as an installation may have.
     TooManyRequirements,
+    /// There are as many workers that are only a URL as an installation may have.
+    TooManyUrlWorkers,
     /// There are as many schedules as this installation may have.
     TooManySchedules,
     /// There are as many webhooks as an installation may have.
@@ -126,6 +128,7 @@ impl Code {
         Code::UnsupportedMediaType,
         Code::TooManyQueues,
         Code::TooManyRequirements,
+        Code::TooManyUrlWorkers,
         Code::TooManySchedules,
         Code::TooManyWebhooks,
         Code::RateLimited,
@@ -170,6 +173,7 @@ impl Code {
             | Code::IdempotencyMismatch
             | Code::TooManyQueues
             | Code::TooManyRequirements
+            | Code::TooManyUrlWorkers
             | Code::TooManySchedules
             | Code::TooManyWebhooks => StatusCode::UNPROCESSABLE_ENTITY,
             Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
@@ -215,6 +219,7 @@ impl Code {
             Code::UnsupportedMediaType => "The body must be application/json",
             Code::TooManyQueues => "There are too many queues",
             Code::TooManyRequirements => "There are too many combinations of required labels",
+            Code::TooManyUrlWorkers => "There are too many workers that are only a URL",
             Code::TooManySchedules => "There are too many schedules",
             Code::TooManyWebhooks => "There are too many webhooks",
             Code::RateLimited => "The rate limit is used up",

@@ -69,7 +69,11 @@ async fn joins(stage: &mut Stage) -> Tried {
     let heard = stage.standin.heard();
     for (i, heartbeat) in heard.heartbeats.iter().enumerate() {
         let token = if i == 0 { JOIN_TOKEN } else { heard.token.as_str() };
-        expect(heartbeat.token == token, &format!("the bearer token of heartbeat {i} must be {token}"), &heartbeat.token)?;
+        expect(
+            heartbeat.token == token,
+            &format!("the bearer token of heartbeat {i} must be {token}"),
+            &heartbeat.token,
+        )?;
         let same = heartbeat.worker_id == stage.worker_id && heartbeat.body.push_secret == stage.first.push_secret;
         expect(same, "a worker has one id and one push secret from its start to its end", heartbeat)?;
         expect(heartbeat.body.held.is_empty(), "a worker that was given nothing holds nothing", &heartbeat.body.held)?;
@@ -162,7 +166,11 @@ async fn takes_once(stage: &mut Stage) -> Tried {
     stage.standin.outcome(claim).await?;
     stage.is_held(claim, false).await?;
     let again = stage.offer(&task).await?;
-    expect(again == SubmitCode::AlreadyHeld, "a claim that has ended is still known, and answered already_held", again)?;
+    expect(
+        again == SubmitCode::AlreadyHeld,
+        "a claim that has ended is still known, and answered already_held",
+        again,
+    )?;
     stage.works().await?;
     let calls = stage.standin.calls_of(claim);
     expect(calls == 1, "the task must run once", calls)?;

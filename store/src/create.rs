@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::database::Store;
 use crate::error::StoreError;
-use crate::lanes::{LaneKey, Labels};
+use crate::lanes::{Labels, LaneKey};
 use crate::row::{show_callbacks, show_work};
 
 /// When a task is due.

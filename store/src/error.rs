@@ -15,7 +15,10 @@ pub enum StoreError {
     #[error("there are {} queues already, the most an installation may have", limits::QUEUES_MAX)]
     TooManyQueues,
     /// There are as many combinations of a queue, a kind of work and required labels as there may be.
-    #[error("there are {} combinations of required labels already, the most an installation may have", limits::REQUIREMENTS_MAX)]
+    #[error(
+        "there are {} combinations of required labels already, the most an installation may have",
+        limits::REQUIREMENTS_MAX
+    )]
     TooManyRequirements,
     /// Anything else is a defect of ours.
     #[error("the database refused a statement: {0}")]

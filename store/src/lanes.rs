@@ -54,11 +54,7 @@ pub struct LaneKey {
 
 impl LaneKey {
     pub(crate) fn of(task: &TaskToCreate) -> Self {
-        Self {
-            queue: task.queue.as_str().into(),
-            kind: Kind::of(&task.work),
-            requires: task.requires.clone(),
-        }
+        Self { queue: task.queue.as_str().into(), kind: Kind::of(&task.work), requires: task.requires.clone() }
     }
 
     /// Whether a worker with these abilities and labels can run the lane's tasks.
@@ -68,7 +64,8 @@ impl LaneKey {
             Kind::Command => abilities.commands,
         };
         able && (abilities.queues.is_empty() || abilities.queues.iter().any(|queue| **queue == *self.queue))
-            && self.requires.iter().all(|(name, value)| labels.get(name) == Some(value))
+            // Most require nothing, and this is asked of every lane and worker.
+            && (self.requires.is_empty() || self.requires.iter().all(|(name, value)| labels.get(name) == Some(value)))
     }
 }
 
@@ -92,6 +89,11 @@ pub(crate) struct Lanes(Arc<RwLock<Known>>);
 impl Lanes {
     /// The lane of a key, made when it is the first of its kind.
     pub(crate) async fn id_of(&self, pool: &PgPool, key: &LaneKey) -> Result<i32, StoreError> {
+        if let Some(id) = self.known(key) {
+            return Ok(id);
+        }
+        // Another process may have made it.
+        self.load(pool).await?;
         if let Some(id) = self.known(key) {
             return Ok(id);
         }

@@ -91,5 +91,5 @@ async fn what_the_page_about_workers_tells_to_type_works() {
         assert!(ran.status.success(), "{command}\n{}", String::from_utf8_lossy(&ran.stdout));
     }
     let [task] = system.api.list("").await.try_into().unwrap();
-    assert_eq!((task.requires["gpu"].as_str(), curls.len()), ("a100", 1));
+    assert_eq!((task.requires["gpu"].as_str(), curls.len()), ("a100", 3));
 }

@@ -24,4 +24,5 @@ mod schedules;
 mod support;
 mod tls;
 mod up;
+mod url_workers;
 mod webhooks;

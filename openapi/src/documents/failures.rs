@@ -48,7 +48,7 @@ impl Modify for Failures {
 }
 
 /// Codes that do not follow from an operation's shape.
-const OWN: [(&str, &[Code]); 14] = [
+const OWN: [(&str, &[Code]); 17] = [
     ("createTask", &[Code::TooManyQueues, Code::TooManyRequirements]),
     ("createTaskBatch", &[Code::TooManyQueues, Code::TooManyRequirements]),
     ("cancelTask", &[Code::TaskStateConflict]),
@@ -57,7 +57,13 @@ const OWN: [(&str, &[Code]); 14] = [
     ("createKey", &[Code::InvalidHeader]),
     ("rotateKey", &[Code::KeyNotActive]),
     ("drainWorker", &[Code::WorkerNotFound]),
-    ("createSchedule", &[Code::TooManySchedules, Code::TooManyQueues, Code::TooManyRequirements, Code::ScheduleNameTaken]),
+    ("putUrlWorker", &[Code::TooManyUrlWorkers]),
+    ("getUrlWorker", &[Code::WorkerNotFound]),
+    ("deleteUrlWorker", &[Code::WorkerNotFound]),
+    (
+        "createSchedule",
+        &[Code::TooManySchedules, Code::TooManyQueues, Code::TooManyRequirements, Code::ScheduleNameTaken],
+    ),
     ("changeSchedule", &[Code::TooManyQueues, Code::TooManyRequirements, Code::ScheduleNameTaken]),
     ("createWebhook", &[Code::TooManyWebhooks]),
     ("testWebhook", &[Code::WebhookDisabled]),
