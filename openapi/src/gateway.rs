@@ -430,6 +430,8 @@ pub struct EventFilter {
                 "http": {"url": "http://127.0.0.1:8081/livez", "headers": {"Authorization": "Bearer secret", "Content-Type": "application/json"},
                     "body": "{\"order\": 17}"},
                 "max_attempts": 4, "retry": {"delays_seconds": [1, 10, 60]}, "tags": ["order-17"], "queue": "mails"}))),
+        ("for certain workers" = (summary = "For a worker that has a label; it waits until there is one",
+            value = json!({"command": "echo on a GPU", "requires": {"gpu": "a100"}}))),
         ("at a time" = (summary = "At a time",
             value = json!({"command": "echo good morning", "scheduled_at": "2099-01-31T07:00:00+01:00", "tags": ["demo"]}))),
     )),

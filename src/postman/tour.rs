@@ -400,6 +400,13 @@ fn fleet() -> Vec<Step> {
             .names("/workers"),
         Step::new("drainWorker", "Have one worker leave").answers(&[202]),
         Step::new("drainWorker", "No such worker").path("worker_id", "nobody").refused(404, "worker_not_found"),
+        Step::new("createTask", "A task that waits for a worker with a label")
+            .json("{\n  \"command\": \"echo on a GPU\",\n  \"requires\": {\"gpu\": \"a100\"}\n}")
+            .answers(&[201])
+            .task_is("QUEUED")
+            .check("it says what it requires", "pm.expect(body.requires).to.eql({ gpu: \"a100\" })")
+            .saves("waiting_id", "body.id"),
+        Step::new("cancelTask", "It need not be done").path("id", "{{waiting_id}}").answers(&[200]).task_is("CANCELLED"),
         Step::new("putUrlWorker", "A function, called once a task")
             .path("worker_id", "thumbnails")
             .answers(&[201, 200])
