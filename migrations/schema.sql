@@ -207,9 +207,11 @@ CREATE TABLE public.lanes (
     queue text NOT NULL,
     kind smallint NOT NULL,
     flow text DEFAULT ''::text NOT NULL,
+    requires jsonb DEFAULT '{}'::jsonb NOT NULL,
     CONSTRAINT lanes_flow_check CHECK ((char_length(flow) <= 64)),
     CONSTRAINT lanes_kind_check CHECK ((kind = ANY (ARRAY[0, 1]))),
-    CONSTRAINT lanes_queue_check CHECK (((char_length(queue) >= 1) AND (char_length(queue) <= 64)))
+    CONSTRAINT lanes_queue_check CHECK (((char_length(queue) >= 1) AND (char_length(queue) <= 64))),
+    CONSTRAINT lanes_requires_check CHECK ((jsonb_typeof(requires) = 'object'::text))
 );
 
 ALTER TABLE public.lanes ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -385,6 +387,22 @@ CREATE TABLE public.tasks (
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='1000', autovacuum_analyze_scale_factor='0.05', autovacuum_vacuum_cost_delay='0');
 
+CREATE TABLE public.url_workers (
+    id text NOT NULL,
+    url text NOT NULL,
+    slots integer NOT NULL,
+    abilities jsonb NOT NULL,
+    labels jsonb NOT NULL,
+    push_secret text NOT NULL,
+    adopter uuid,
+    unreachable_since timestamp with time zone,
+    last_error text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT url_workers_id_check CHECK (((char_length(id) >= 1) AND (char_length(id) <= 128))),
+    CONSTRAINT url_workers_slots_check CHECK (((slots >= 1) AND (slots <= 1000)))
+);
+
 CREATE TABLE public.webhook_deliveries (
     id uuid NOT NULL,
     webhook_id uuid,
@@ -499,9 +517,6 @@ ALTER TABLE ONLY public.idempotency_keys
 ALTER TABLE ONLY public.lanes
     ADD CONSTRAINT lanes_pkey PRIMARY KEY (id);
 
-ALTER TABLE ONLY public.lanes
-    ADD CONSTRAINT lanes_queue_kind_flow_key UNIQUE (queue, kind, flow);
-
 ALTER TABLE ONLY public.quota_use
     ADD CONSTRAINT quota_use_pkey PRIMARY KEY (gateway_id);
 
@@ -529,6 +544,9 @@ ALTER TABLE ONLY public.task_rates
 ALTER TABLE ONLY public.tasks
     ADD CONSTRAINT tasks_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.url_workers
+    ADD CONSTRAINT url_workers_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.webhook_deliveries
     ADD CONSTRAINT webhook_deliveries_pkey PRIMARY KEY (id);
 
@@ -554,6 +572,8 @@ CREATE INDEX events_at ON public.events USING btree (at);
 CREATE INDEX hook_deliveries_newest ON public.hook_deliveries USING btree (hook_id, verified, id);
 
 CREATE INDEX idempotency_keys_expired ON public.idempotency_keys USING btree (expires_at);
+
+CREATE UNIQUE INDEX lanes_key ON public.lanes USING btree (queue, kind, flow, md5((requires)::text));
 
 CREATE INDEX schedule_runs_old ON public.schedule_runs USING btree (fire_at);
 

@@ -9,7 +9,7 @@ use taskmaster_service::Secret;
 use taskmaster_service::logging::LogArgs;
 use taskmaster_store::{DatabaseArgs, Store};
 
-use crate::{bench, documents, health, keys, up};
+use crate::{bench, conformance, documents, health, keys, up};
 
 /// A distributed task scheduler over plain HTTP: commands and HTTP requests, now, later or after a delay, kept in PostgreSQL, run
 /// by workers, each recorded with exactly one outcome.
@@ -46,6 +46,8 @@ pub enum Command {
     Openapi(documents::OpenapiArgs),
     /// Measure: create tasks through the public API, wait until all are recorded, print rates and percentiles
     Bench(Box<bench::BenchArgs>),
+    /// Test whether a worker, in whatever language, keeps the contract: docs/workers.md
+    Conformance(conformance::ConformanceArgs),
     /// Ask a process whether it is well: ends with 0 if so, with 1 if not
     Health(health::HealthArgs),
     /// Watches over the commands of a worker, and ends them when the worker dies

@@ -1,7 +1,7 @@
 use std::process::ExitCode;
 
 use taskmaster::cli::Command;
-use taskmaster::{bench, cli, documents, health, keys, parts, up};
+use taskmaster::{bench, cli, conformance, documents, health, keys, parts, up};
 use taskmaster_service::{Shutdown, logging};
 
 #[global_allocator]
@@ -37,6 +37,7 @@ async fn run(command: Command) -> Result<(), String> {
         Command::Keys(args) => keys::run(args).await,
         Command::Openapi(args) => documents::run(&args),
         Command::Bench(args) => bench::run(*args, shutdown).await,
+        Command::Conformance(args) => conformance::run(args, shutdown).await,
         Command::Health(args) => health::run(&args).await,
         Command::CommandGuard => Ok(()),
     }

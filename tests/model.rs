@@ -228,6 +228,7 @@ impl Pair {
                 work: Work::Command("true".into()),
                 due: Due::Now,
                 queue: "default".into(),
+                requires: Default::default(),
                 priority: self.random.random_range(0..3),
                 max_attempts,
                 retry: Some(RetryPolicy { delays_seconds, jitter: 0.0, ..RetryPolicy::default() }),

@@ -105,6 +105,7 @@ fn task(queue: &str, priority: i16, due: Due) -> TaskToCreate {
         work: Work::Command("true".into()),
         due,
         queue: queue.into(),
+        requires: Default::default(),
         priority,
         max_attempts: 3,
         retry: None,

@@ -130,6 +130,7 @@ fn every(seconds: i32) -> ScheduleToKeep {
             work: Work::Command("true".into()),
             due: Due::Now,
             queue: "default".into(),
+            requires: Default::default(),
             priority: 3,
             max_attempts: 2,
             retry: None,

@@ -86,6 +86,7 @@ fn task(priority: i16) -> TaskToCreate {
         work: Work::Command("true".into()),
         due: Due::Now,
         queue: "default".into(),
+        requires: Default::default(),
         priority,
         max_attempts: 3,
         retry: None,

@@ -30,7 +30,8 @@ use crate::heartbeat::{self, Beats, is_worker_id};
 use crate::poller::Poller;
 use crate::recorder::Recorder;
 use crate::sweeper::Sweeper;
-use crate::{Config, cancel, webhooks};
+use crate::url_calls::UrlCaller;
+use crate::{Config, cancel, url_workers, webhooks};
 
 /// A message between coordinator and worker, with what it carries.
 type Internal<T> = Json<T, { limits::INTERNAL_BODY_BYTES_MAX }>;
@@ -87,7 +88,9 @@ pub async fn run(
     let (beats, beating) = heartbeat::beats(store.clone());
     let drain_timeout = config.drain_timeout;
     let workers = WorkerClient::new(http);
-    let coordinator = Coordinator::new(config, address, store, workers, recorder, health, shutdown.clone());
+    let longest = Duration::from_secs(limits::TIMEOUT_SECONDS_MAX.unsigned_abs());
+    let url_caller = UrlCaller::new(&config.worker_networks, longest).map_err(|error| error.to_string())?;
+    let coordinator = Coordinator::new(config, address, store, workers, url_caller, recorder, health, shutdown.clone());
     tracing::info!(id = %coordinator.id, address = coordinator.address, "coordinator");
 
     let drivers = [tokio::spawn(recording), tokio::spawn(beating)];
@@ -120,7 +123,10 @@ pub async fn run(
 async fn leave(coordinator: &Coordinator) {
     coordinator.shared().close_lines();
     coordinator.tasks.close();
-    coordinator.tasks.wait().await;
+    tokio::select! {
+        () = coordinator.tasks.wait() => {}
+        () = url_workers::stay(coordinator) => {}
+    }
     if let Err(error) = coordinator.store.coordinator_gone(coordinator.id).await {
         tracing::warn!(%error, "others will notice by themselves that this coordinator is gone");
     }

@@ -53,6 +53,9 @@ async fn look(coordinator: &Arc<Coordinator>) {
 async fn tell(coordinator: &Coordinator, worker_id: String, tasks: Vec<TaskClaim>) {
     let to = {
         let shared = coordinator.shared();
+        if shared.urls.has(&worker_id) {
+            return shared.urls.stop(&tasks);
+        }
         shared.fleet.get(&worker_id).map(|member| (member.address.clone(), member.push_secret.clone()))
     };
     let Some((address, secret)) = to else { return };

@@ -20,6 +20,8 @@ use crate::fleet::Fleet;
 use crate::flows::Flows;
 use crate::recorder::Recorder;
 use crate::token::Tokens;
+use crate::url_calls::UrlCaller;
+use crate::url_workers::Urls;
 
 /// A task on its way to its worker. The wait until it is due is counted from `claimed_at`.
 #[derive(Debug, Clone)]
@@ -42,6 +44,7 @@ pub(crate) struct Coordinator {
     pub store: Store,
     pub tokens: Tokens,
     pub workers: WorkerClient,
+    pub url_caller: UrlCaller,
     pub health: Health,
     pub shutdown: Shutdown,
     pub recorder: Recorder,
@@ -63,6 +66,7 @@ pub(crate) struct Coordinator {
 pub(crate) struct Shared {
     pub fleet: Fleet,
     pub flows: Flows,
+    pub urls: Urls,
     /// What became of deliveries, to be noted.
     pub attempted: Vec<Attempted>,
     /// Where each worker's tasks are put on their way; dropping one ends its dispatcher and its tether.
@@ -121,6 +125,7 @@ impl Coordinator {
         address: String,
         store: Store,
         workers: WorkerClient,
+        url_caller: UrlCaller,
         recorder: Recorder,
         health: Health,
         shutdown: Shutdown,
@@ -132,6 +137,7 @@ impl Coordinator {
             config,
             store,
             workers,
+            url_caller,
             health,
             shutdown,
             recorder,
@@ -249,6 +255,7 @@ impl Shared {
         for TaskClaim { claim, .. } in self.fleet.remove(worker_id) {
             self.claims.remove(&claim);
         }
+        self.urls.forget(worker_id);
         if let Some(line) = self.lines.remove(worker_id) {
             line.ended.request();
         }

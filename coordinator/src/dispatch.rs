@@ -29,7 +29,7 @@ impl Parcel {
     }
 
     /// The task as the worker is told: what is left of the wait, counted on the monotonic clock.
-    fn submitted(&self, now: Instant) -> SubmittedTask {
+    pub(crate) fn submitted(&self, now: Instant) -> SubmittedTask {
         let waited_ms = now.saturating_duration_since(self.claimed_at).as_secs_f64() * 1000.0;
         SubmittedTask {
             task_id: self.task.task_id,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use taskmaster_openapi::coordinator::Abilities;
 use taskmaster_openapi::report::TaskClaim;
-use taskmaster_store::claim::{Kind, Lane, is_system};
+use taskmaster_store::claim::{Labels, Lane, is_system};
 
 use crate::rate::Rate;
 
@@ -22,6 +22,7 @@ pub struct Member {
     pub address: String,
     pub push_secret: String,
     pub abilities: Abilities,
+    pub labels: Labels,
     slots: usize,
     /// What it said it would hold at most.
     capacity: usize,
@@ -48,6 +49,7 @@ pub struct Sign {
     pub address: String,
     pub push_secret: String,
     pub abilities: Abilities,
+    pub labels: Labels,
     pub slots: usize,
     pub room: usize,
     pub held: Vec<TaskClaim>,
@@ -81,11 +83,7 @@ impl Member {
     }
 
     fn serves(&self, lane: &Lane) -> bool {
-        let able = match lane.kind {
-            Kind::Http => self.abilities.http,
-            Kind::Command => self.abilities.commands,
-        };
-        able && (self.abilities.queues.is_empty() || self.abilities.queues.iter().any(|queue| **queue == *lane.queue))
+        lane.key.is_served_by(&self.abilities, &self.labels)
     }
 }
 
@@ -107,6 +105,15 @@ impl Fleet {
         self.members.get(worker_id)
     }
 
+    /// The slots of a worker, and how many tasks it was given and has not ended.
+    pub fn slots_and_out(&self, worker_id: &str) -> Option<(i32, i32)> {
+        let member = self.members.get(worker_id)?;
+        Some((
+            i32::try_from(member.slots).unwrap_or(i32::MAX),
+            i32::try_from(member.outstanding.len()).unwrap_or(i32::MAX),
+        ))
+    }
+
     pub fn ids(&self) -> Vec<String> {
         self.members.keys().cloned().collect()
     }
@@ -120,6 +127,7 @@ impl Fleet {
             address: String::new(),
             push_secret: String::new(),
             abilities: sign.abilities.clone(),
+            labels: Labels::new(),
             slots: 0,
             capacity: 0,
             outstanding: HashMap::new(),
@@ -140,6 +148,7 @@ impl Fleet {
         member.address = sign.address;
         member.push_secret = sign.push_secret;
         member.abilities = sign.abilities;
+        member.labels = sign.labels;
         member.slots = sign.slots;
         member.closed = sign.closed;
     }
@@ -260,6 +269,7 @@ impl Fleet {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use taskmaster_store::claim::{Kind, LaneKey};
     use uuid::Uuid;
 
     fn abilities(commands: bool, queues: &[&str]) -> Abilities {
@@ -267,8 +277,8 @@ mod tests {
     }
 
     fn sign(slots: usize, abilities: Abilities) -> Sign {
-        let (address, push_secret) = (String::new(), String::new());
-        Sign { address, push_secret, abilities, slots, room: 1_000, held: Vec::new(), closed: false }
+        let (address, push_secret, labels) = (String::new(), String::new(), Labels::new());
+        Sign { address, push_secret, abilities, labels, slots, room: 1_000, held: Vec::new(), closed: false }
     }
 
     fn claim(number: i64) -> TaskClaim {
@@ -341,6 +351,14 @@ mod tests {
         assert_eq!(fleet.seats(&ids, 100, now).len(), 4);
     }
 
+    fn labels(words: &[(&str, &str)]) -> Labels {
+        words.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+    }
+
+    fn lane(id: i32, queue: &str, kind: Kind, requires: &[(&str, &str)]) -> Lane {
+        Lane { id, key: LaneKey { queue: queue.into(), kind, requires: labels(requires) } }
+    }
+
     #[test]
     fn lanes_go_to_the_workers_that_serve_them() {
         let now = Instant::now();
@@ -348,12 +366,41 @@ mod tests {
         fleet.sign("all", sign(1, abilities(true, &[])), now);
         fleet.sign("http", sign(1, abilities(false, &[])), now);
         fleet.sign("mail", sign(1, abilities(false, &["mail"])), now);
-        let lane = |id, queue: &str, kind| Lane { id, queue: queue.into(), kind };
-        let lanes = [lane(1, "default", Kind::Http), lane(2, "default", Kind::Command), lane(3, "mail", Kind::Http)];
+        let lanes = [
+            lane(1, "default", Kind::Http, &[]),
+            lane(2, "default", Kind::Command, &[]),
+            lane(3, "mail", Kind::Http, &[]),
+        ];
         let mut groups = fleet.groups(&lanes);
         groups.sort_by_key(|g| g.lanes.len());
         let lanes: Vec<Vec<i32>> = groups.iter().map(|g| g.lanes.clone()).collect();
         assert_eq!(lanes, [vec![3], vec![1, 3], vec![1, 2, 3]]);
+    }
+
+    #[test]
+    fn lanes_that_require_labels_go_to_the_workers_that_have_them_now() {
+        let now = Instant::now();
+        let mut fleet = Fleet::default();
+        let with = |words: &[(&str, &str)]| Sign { labels: labels(words), ..sign(1, abilities(true, &[])) };
+        fleet.sign("eu", with(&[("zone", "eu")]), now);
+        fleet.sign("eu-gpu", with(&[("gpu", "a100"), ("zone", "eu")]), now);
+        fleet.sign("plain", with(&[]), now);
+        let lanes = [
+            lane(1, "default", Kind::Command, &[]),
+            lane(2, "default", Kind::Command, &[("zone", "eu")]),
+            lane(3, "default", Kind::Command, &[("gpu", "a100"), ("zone", "eu")]),
+            lane(4, "default", Kind::Command, &[("zone", "us")]),
+        ];
+        let served = |fleet: &Fleet, id: &str| {
+            let of_it = |group: &Group| group.workers.iter().any(|worker| worker == id);
+            fleet.groups(&lanes).into_iter().find(of_it).map(|group| group.lanes).unwrap_or_default()
+        };
+        assert_eq!(served(&fleet, "eu"), [1, 2]);
+        assert_eq!(served(&fleet, "eu-gpu"), [1, 2, 3]);
+        assert_eq!(served(&fleet, "plain"), [1]);
+        // A heartbeat may bring other labels.
+        fleet.sign("plain", with(&[("zone", "us")]), now);
+        assert_eq!(served(&fleet, "plain"), [1, 4]);
     }
 
     #[test]

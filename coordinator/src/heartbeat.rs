@@ -135,6 +135,7 @@ fn settle_in(coordinator: &Arc<Coordinator>, worker_id: &str, heartbeat: Heartbe
         address: heartbeat.address,
         push_secret: heartbeat.push_secret,
         abilities: heartbeat.abilities,
+        labels: heartbeat.labels,
         slots: heartbeat.slots as usize,
         room: heartbeat.room as usize,
         held: heartbeat.held,
@@ -182,7 +183,7 @@ fn check(coordinator: &Coordinator, worker_id: &str, heartbeat: &HeartbeatReques
     expect(heartbeat.labels.len() <= limits::LABELS_MAX, "/labels", "at most 20 labels");
     expect(
         heartbeat.labels.iter().all(|(name, text)| {
-            is_plain(name, limits::LABEL_NAME_CHARS_MAX) && is_plain(text, limits::LABEL_CHARS_MAX)
+            checks::is_plain(name, limits::LABEL_NAME_CHARS_MAX) && checks::is_plain(text, limits::LABEL_CHARS_MAX)
         }),
         "/labels",
         "names have at most 100 characters, texts 200, and none is a control character",
@@ -205,10 +206,6 @@ fn check(coordinator: &Coordinator, worker_id: &str, heartbeat: &HeartbeatReques
         true => Ok(()),
         false => Err(Problem::validation(errors)),
     }
-}
-
-fn is_plain(text: &str, chars_max: usize) -> bool {
-    text.chars().count() <= chars_max && !text.chars().any(char::is_control)
 }
 
 /// Whether a worker may be called this.

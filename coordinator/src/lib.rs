@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`config`]; [`rate`], [`fleet`] (the workers at home here: room, round-robin, what each holds; pure);
 //! `poller` (what is due is claimed for those who have room), `dispatch` (and pushed to them); `recorder` (what workers
-//! report is recorded); `heartbeat` (workers join and stay), [`home`] (with whom); `tether` (a worker's death is noticed
+//! report is recorded); `heartbeat` (workers join and stay), [`home`] (with whom); `url_workers`, `url_calls` (workers that are only a URL); `tether` (a worker's death is noticed
 //! at once); `cancel`; `firer` (schedules); [`flows`] (how many deliveries may be in flight; pure), `webhooks` (events become
 //! deliveries, signed on their way); `sweeper` (nothing stays stuck); `api` (the contract), [`token`] (and who may speak it).
 
@@ -23,6 +23,8 @@ mod poller;
 mod recorder;
 mod sweeper;
 mod tether;
+mod url_calls;
+mod url_workers;
 mod webhooks;
 
 pub use api::{operations, run};

@@ -8,6 +8,7 @@ use taskmaster_store::fleet::COORDINATOR_LEASE_SECONDS;
 use taskmaster_store::rescue::RescueLimits;
 
 use crate::coordinator::Coordinator;
+use crate::url_workers;
 
 /// Signs of life are given, and the dead and the stranded looked for, this often.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -73,6 +74,7 @@ impl Sweeper {
         if !finished.doubtful.is_empty() {
             store.forget_ended_claims(&finished.doubtful).await?;
         }
+        url_workers::look_after(coordinator).await?;
         self.leave_to_others().await?;
         let buried = self.bury().await?;
         let rescued = store.rescue(&self.limits(asked || buried)).await?;

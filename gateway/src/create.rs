@@ -142,6 +142,7 @@ mod tests {
             argv: None,
             http: None,
             queue: task.queue.clone(),
+            requires: task.requires.clone(),
             priority: 0,
             attempt: 0,
             max_attempts: 3,

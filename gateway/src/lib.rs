@@ -28,6 +28,7 @@ mod list;
 mod schedules;
 mod stats;
 mod tasks;
+mod url_workers;
 mod webhooks;
 mod workers;
 

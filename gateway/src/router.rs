@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::routing::{MethodRouter, any, delete, get, patch, post};
+use axum::routing::{MethodRouter, any, delete, get, patch, post, put};
 use http::Method;
 use taskmaster_openapi::gateway::paths;
 use taskmaster_openapi::key::Scope;
@@ -13,7 +13,9 @@ use taskmaster_service::{layers, stage};
 
 use crate::app::App;
 use crate::edge::scope;
-use crate::{batch, bulk, deliveries, events, forward, hooks, keys, list, schedules, stats, tasks, webhooks, workers};
+use crate::{
+    batch, bulk, deliveries, events, forward, hooks, keys, list, schedules, stats, tasks, url_workers, webhooks, workers,
+};
 
 /// Who may call an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +60,10 @@ pub(crate) fn public() -> Vec<Operation> {
         op(Method::GET, paths::WORKERS, WORKERS, get(workers::list)),
         op(Method::POST, paths::WORKERS_SCALE, WORKERS, post(workers::scale)),
         op(Method::POST, paths::WORKER_DRAIN, WORKERS, post(workers::drain)),
+        op(Method::GET, paths::URL_WORKERS, WORKERS, get(url_workers::list)),
+        op(Method::GET, paths::URL_WORKER, WORKERS, get(url_workers::get)),
+        op(Method::PUT, paths::URL_WORKER, ADMIN, put(url_workers::put)),
+        op(Method::DELETE, paths::URL_WORKER, ADMIN, delete(url_workers::delete)),
         op(Method::POST, paths::KEYS, ADMIN, post(keys::create)),
         op(Method::GET, paths::KEYS, ADMIN, get(keys::list)),
         op(Method::GET, paths::KEY, ADMIN, get(keys::get)),

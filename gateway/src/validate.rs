@@ -6,17 +6,18 @@
 pub(crate) mod hook;
 pub(crate) mod http;
 pub(crate) mod schedule;
+pub(crate) mod url_worker;
 pub(crate) mod webhook;
 mod work;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike, Utc};
 use taskmaster_openapi::gateway::TaskFilter;
 use taskmaster_openapi::task::{NewTask, RetryPolicy};
 use taskmaster_openapi::webhook::{CALLBACKS_QUEUE, WEBHOOKS_QUEUE};
-use taskmaster_openapi::{FieldError, Problem, limits};
+use taskmaster_openapi::{FieldError, Problem, checks, limits};
 use taskmaster_store::{Due, TaskToCreate};
 use uuid::Uuid;
 
@@ -79,6 +80,8 @@ fn check(new: NewTask, errors: &mut Errors) -> Option<TaskToCreate> {
     if let Some(detail) = wrong_queue(&queue) {
         errors.add("/queue", detail);
     }
+    let requires = new.requires.unwrap_or_default();
+    check_labels("/requires", &requires, limits::REQUIRES_MAX, errors);
     let priority = whole("/priority", new.priority, 0, 0..=limits::PRIORITY_MAX, errors);
     let max_attempts =
         whole("/max_attempts", new.max_attempts, limits::ATTEMPTS_DEFAULT, 1..=limits::ATTEMPTS_MAX, errors);
@@ -100,6 +103,7 @@ fn check(new: NewTask, errors: &mut Errors) -> Option<TaskToCreate> {
         work: work?,
         due,
         queue,
+        requires,
         priority: i16::try_from(priority).ok()?,
         max_attempts: i16::try_from(max_attempts).ok()?,
         retry: new.retry.filter(|policy| *policy != RetryPolicy::default()),
@@ -160,6 +164,25 @@ fn check_tags(tags: &[String], errors: &mut Errors) {
             errors.add(format!("/tags/{i}"), detail);
         } else if !seen.insert(tag) {
             errors.add(format!("/tags/{i}"), "is given twice");
+        }
+    }
+}
+
+/// Checks the labels at this pointer, at most so many.
+fn check_labels(at: &str, labels: &BTreeMap<String, String>, max: usize, errors: &mut Errors) {
+    if labels.len() > max {
+        errors.add(at, format!("must be at most {max}, and are {}", labels.len()));
+        return;
+    }
+    for (name, text) in labels {
+        let pointer = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
+        if !checks::is_plain(name, limits::LABEL_NAME_CHARS_MAX) {
+            let max = limits::LABEL_NAME_CHARS_MAX;
+            errors.add(&pointer, format!("must have a name of at most {max} characters, none a control character"));
+        }
+        if !checks::is_plain(text, limits::LABEL_CHARS_MAX) {
+            let max = limits::LABEL_CHARS_MAX;
+            errors.add(&pointer, format!("must have at most {max} characters, none a control character"));
         }
     }
 }

@@ -82,7 +82,7 @@ RULES = [
     r"/expires_at: must lie in the future",
 ]
 # What was asked before decides: nothing that one request could be checked by.
-STATES = {"idempotency_mismatch", "too_many_queues"}
+STATES = {"idempotency_mismatch", "too_many_queues", "too_many_requirements", "too_many_url_workers"}
 
 
 def is_beyond_json_schema(response):

@@ -22,6 +22,11 @@ pub fn is_name(text: &str, chars_max: usize) -> bool {
     (1..=chars_max).contains(&text.len()) && text.bytes().all(allowed)
 }
 
+/// Whether it is the name or the text of a label: at most so many characters, none of them a control character.
+pub fn is_plain(text: &str, chars_max: usize) -> bool {
+    text.chars().count() <= chars_max && !text.chars().any(char::is_control)
+}
+
 /// What is wrong with the parts of a message, each with its pointer.
 #[derive(Debug)]
 pub struct Findings<'a> {

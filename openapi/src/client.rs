@@ -1,5 +1,7 @@
 //! Clients of the contracts. Every call has a deadline: the one of the `reqwest::Client` it is given.
 
+use std::time::Duration;
+
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -48,7 +50,11 @@ async fn call<B: Serialize, A: DeserializeOwned>(
     token: &str,
     body: &B,
 ) -> Result<A, ClientError> {
-    let request = http.request(method, format!("{address}{path}")).bearer_auth(token).json(body);
+    finish(address, http.request(method, format!("{address}{path}")).bearer_auth(token).json(body)).await
+}
+
+/// Sends a request, and reads its answer.
+async fn finish<A: DeserializeOwned>(address: &str, request: reqwest::RequestBuilder) -> Result<A, ClientError> {
     let answer = request.send().await.map_err(|error| match error.is_connect() {
         true => ClientError::Connect { address: address.into(), reason: root_cause(&error) },
         false => ClientError::NoAnswer { address: address.into(), reason: root_cause(&error) },
@@ -143,6 +149,17 @@ impl WorkerClient {
         request: &SubmitTaskRequest,
     ) -> Result<SubmitTaskResponse, ClientError> {
         call(&self.http, Method::POST, address, worker::paths::TASKS, push_secret, request).await
+    }
+
+    /// Calls a worker that is only a URL, and waits for its answer for at most so long.
+    pub async fn call_url(
+        &self,
+        url: &str,
+        push_secret: &str,
+        request: &SubmitTaskRequest,
+        timeout: Duration,
+    ) -> Result<SubmitTaskResponse, ClientError> {
+        finish(url, self.http.post(url).timeout(timeout).bearer_auth(push_secret).json(request)).await
     }
 
     pub async fn release_tasks(

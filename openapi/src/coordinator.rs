@@ -67,7 +67,7 @@ pub struct HeartbeatRequest {
     #[schema(minimum = 0, maximum = 10000)]
     pub room: i64,
     pub abilities: Abilities,
-    /// Free words for people and for later placement rules, at most 20.
+    /// Words about the worker, at most 20, which tasks may require.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = BTreeMap<String, bounds::LabelText>)]
     pub labels: BTreeMap<String, String>,

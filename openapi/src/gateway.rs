@@ -1,10 +1,13 @@
 //! The public API, served by the gateway.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, OpenApi, ToSchema};
 use uuid::Uuid;
 
+use crate::bounds;
 use crate::coordinator::WorkerList;
 use crate::documents::{ApiKey, Failures, Headers, HookSignature, Schemas};
 use crate::event::{Event, EventType, LogTruncated, ServerSentEvent};
@@ -14,6 +17,7 @@ use crate::hook::operations as hooks;
 use crate::key::{IssuedKey, Key, KeyList, NewKey, RotateKeyRequest};
 use crate::problem::Problem;
 use crate::task::{Attempt, NewTask, Task, TaskStatus};
+use crate::url_worker as urls;
 use crate::webhook::operations as webhooks;
 
 /// The paths, each written once.
@@ -31,6 +35,8 @@ pub mod paths {
     pub const WORKERS: &str = "/v1/workers";
     pub const WORKERS_SCALE: &str = "/v1/workers/scale";
     pub const WORKER_DRAIN: &str = "/v1/workers/{worker_id}/drain";
+    pub const URL_WORKERS: &str = "/v1/url-workers";
+    pub const URL_WORKER: &str = "/v1/url-workers/{worker_id}";
     pub const KEYS: &str = "/v1/keys";
     pub const KEY: &str = "/v1/keys/{id}";
     pub const KEY_ROTATE: &str = "/v1/keys/{id}/rotate";
@@ -316,6 +322,22 @@ pub struct FleetStats {
     pub slots: i64,
 }
 
+/// Queued tasks that none of the workers that are there can run: they wait for one that can.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UnservedTasks {
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
+    pub queue: String,
+    /// Whether they are commands, which not every worker runs, or HTTP requests.
+    pub commands: bool,
+    /// Labels that they require.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, bounds::LabelText>)]
+    pub requires: BTreeMap<String, String>,
+    /// How many are queued, due or not.
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
+    pub queued: i64,
+}
+
 /// Counts, backlog and rates: kept as things happen, at most a second old.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({
@@ -325,6 +347,7 @@ pub struct FleetStats {
     "backlog": {"due": 7, "due_is_lower_bound": false, "oldest_due_seconds": 0.4},
     "rates": {"window_seconds": 60, "created_per_second": 12.5, "completed_per_second": 12.4, "failed_per_second": 0.0},
     "fleet": {"workers": 1, "slots": 5},
+    "unserved": [{"queue": "default", "commands": true, "requires": {"gpu": "a100"}, "queued": 3}],
 }))]
 pub struct Stats {
     pub at: DateTime<Utc>,
@@ -335,6 +358,10 @@ pub struct Stats {
     pub backlog: Backlog,
     pub rates: Rates,
     pub fleet: FleetStats,
+    /// What waits for workers that are not there: their queue, ability or labels are served by none. The 100 with most tasks.
+    #[serde(default)]
+    #[schema(max_items = 100)]
+    pub unserved: Vec<UnservedTasks>,
 }
 
 /// How many workers there should be.
@@ -409,6 +436,8 @@ pub struct EventFilter {
                 "http": {"url": "http://127.0.0.1:8081/livez", "headers": {"Authorization": "Bearer secret", "Content-Type": "application/json"},
                     "body": "{\"order\": 17}"},
                 "max_attempts": 4, "retry": {"delays_seconds": [1, 10, 60]}, "tags": ["order-17"], "queue": "mails"}))),
+        ("for certain workers" = (summary = "For a worker that has a label; it waits until there is one",
+            value = json!({"command": "echo on a GPU", "requires": {"gpu": "a100"}}))),
         ("at a time" = (summary = "At a time",
             value = json!({"command": "echo good morning", "scheduled_at": "2099-01-31T07:00:00+01:00", "tags": ["demo"]}))),
     )),
@@ -718,7 +747,9 @@ pub fn revoke_key() {}
     ),
     paths(
         create_task, create_task_batch, list_tasks, get_task, list_task_attempts, cancel_task, retry_task, cancel_tasks, retry_tasks,
-        stream_events, get_stats, list_workers, drain_worker, scale_workers, create_key, list_keys, get_key, rotate_key, revoke_key,
+        stream_events, get_stats, list_workers, drain_worker, scale_workers,
+        urls::put_url_worker, urls::list_url_workers, urls::get_url_worker, urls::delete_url_worker,
+        create_key, list_keys, get_key, rotate_key, revoke_key,
         schedules::create_schedule, schedules::list_schedules, schedules::preview_new_schedule, schedules::get_schedule,
         schedules::change_schedule, schedules::delete_schedule, schedules::pause_schedule, schedules::resume_schedule,
         schedules::trigger_schedule, schedules::backfill_schedule, schedules::preview_schedule, schedules::list_schedule_runs,

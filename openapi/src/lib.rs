@@ -26,6 +26,7 @@ mod whole;
 pub mod coordinator;
 pub mod gateway;
 pub mod gateway_schedules;
+pub mod url_worker;
 pub mod worker;
 
 pub mod client;

@@ -28,6 +28,12 @@ pub const HEADER_VALUE_BYTES_MAX: usize = 8 * 1024;
 pub const QUEUE_NAME_CHARS_MAX: usize = 64;
 /// Queues of one installation.
 pub const QUEUES_MAX: usize = 1_000;
+/// Labels that one task requires of its worker.
+pub const REQUIRES_MAX: usize = 8;
+/// Combinations of a queue, a kind of work and required labels of one installation. Those without labels do not count.
+pub const REQUIREMENTS_MAX: usize = 1_000;
+/// Kinds of tasks that nobody can run, in the figures.
+pub const UNSERVED_MAX: usize = 100;
 /// Tags of one task.
 pub const TAGS_MAX: usize = 20;
 /// Length of a tag.
@@ -140,6 +146,8 @@ pub const HOOK_DELIVERIES_KEPT: i64 = 100;
 /// See [`HOOK_DELIVERIES_KEPT`].
 pub const HOOK_STRANGERS_KEPT: i64 = 20;
 
+/// Workers of one installation that are only a URL.
+pub const URL_WORKERS_MAX: i64 = 1_000;
 /// Length of a worker's id.
 pub const WORKER_ID_CHARS_MAX: usize = 128;
 /// Length of the origin at which a worker or a coordinator is reached.

@@ -73,6 +73,10 @@ pub enum Code {
     UnsupportedMediaType,
     /// There are as many queues as an installation may have.
     TooManyQueues,
+    /// There are as many combinations of a queue and required labels as an installation may have.
+    TooManyRequirements,
+    /// There are as many workers that are only a URL as an installation may have.
+    TooManyUrlWorkers,
     /// There are as many schedules as this installation may have.
     TooManySchedules,
     /// There are as many webhooks as an installation may have.
@@ -131,6 +135,8 @@ impl Code {
         Code::BodyTooLarge,
         Code::UnsupportedMediaType,
         Code::TooManyQueues,
+        Code::TooManyRequirements,
+        Code::TooManyUrlWorkers,
         Code::TooManySchedules,
         Code::TooManyWebhooks,
         Code::TooManyHooks,
@@ -177,6 +183,8 @@ impl Code {
             | Code::ValidationFailed
             | Code::IdempotencyMismatch
             | Code::TooManyQueues
+            | Code::TooManyRequirements
+            | Code::TooManyUrlWorkers
             | Code::TooManySchedules
             | Code::TooManyWebhooks
             | Code::TooManyHooks => StatusCode::UNPROCESSABLE_ENTITY,
@@ -224,6 +232,8 @@ impl Code {
             Code::BodyTooLarge => "The body is too large",
             Code::UnsupportedMediaType => "The body must be application/json",
             Code::TooManyQueues => "There are too many queues",
+            Code::TooManyRequirements => "There are too many combinations of required labels",
+            Code::TooManyUrlWorkers => "There are too many workers that are only a URL",
             Code::TooManySchedules => "There are too many schedules",
             Code::TooManyWebhooks => "There are too many webhooks",
             Code::TooManyHooks => "There are too many incoming webhooks",

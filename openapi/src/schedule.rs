@@ -1,5 +1,7 @@
 //! Schedules: what makes tasks again and again, and what came of it.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, FixedOffset, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -68,6 +70,10 @@ pub struct TaskTemplate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64, pattern = "^[A-Za-z0-9._-]+$", example = "default")]
     pub queue: Option<String>,
+    /// Labels that a worker must have to be given the tasks, with these values; at most 8. They wait until there is such a worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, bounds::LabelText>>)]
+    pub requires: Option<BTreeMap<String, String>>,
     /// 0 to 9; higher first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 9, default = 0)]
@@ -104,6 +110,7 @@ impl From<TaskTemplate> for NewTask {
             scheduled_at: None,
             delay_seconds: None,
             queue: template.queue,
+            requires: template.requires,
             priority: template.priority,
             max_attempts: template.max_attempts,
             retry: template.retry,

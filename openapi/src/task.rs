@@ -209,6 +209,10 @@ pub struct NewTask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$", example = "default")]
     pub queue: Option<String>,
+    /// Labels that a worker must have to be given the task, with these values; at most 8. A task waits until there is such a worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, bounds::LabelText>>)]
+    pub requires: Option<BTreeMap<String, String>>,
     /// 0 to 9; higher first. Waiting raises it by one a minute, so that nothing starves.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 0, maximum = 9, default = 0)]
@@ -372,6 +376,10 @@ pub struct Task {
     pub http: Option<HttpWork>,
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
     pub queue: String,
+    /// Labels that its worker must have, with these values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, bounds::LabelText>)]
+    pub requires: BTreeMap<String, String>,
     #[schema(minimum = 0, maximum = 9)]
     pub priority: i64,
     /// Attempts that have started, this one included.

@@ -218,12 +218,13 @@ fn the_bounds_of_the_documents_are_those_of_the_code() {
     let documents: BTreeMap<&str, Value> = all().into_iter().collect();
     let seconds = |seconds: f64| seconds as usize;
     let whole = |number: i64| usize::try_from(number).unwrap();
-    let table: [(&str, &str, usize); 50] = [
+    let table: [(&str, &str, usize); 55] = [
         ("gateway", "/NewTaskBatch/properties/tasks/maxItems", limits::BATCH_TASKS_MAX),
         ("gateway", "/NewTask/properties/command/maxLength", limits::COMMAND_BYTES_MAX),
         ("gateway", "/NewTask/properties/argv/maxItems", limits::ARGV_MAX),
         ("gateway", "/NewTask/properties/delay_seconds/maximum", seconds(limits::DELAY_SECONDS_MAX)),
         ("gateway", "/NewTask/properties/queue/maxLength", limits::QUEUE_NAME_CHARS_MAX),
+        ("gateway", "/NewTask/properties/requires/maxProperties", limits::REQUIRES_MAX),
         ("gateway", "/NewTask/properties/priority/maximum", whole(limits::PRIORITY_MAX)),
         ("gateway", "/NewTask/properties/max_attempts/maximum", whole(limits::ATTEMPTS_MAX)),
         ("gateway", "/NewTask/properties/max_attempts/default", whole(limits::ATTEMPTS_DEFAULT)),
@@ -248,6 +249,10 @@ fn the_bounds_of_the_documents_are_those_of_the_code() {
         ("gateway", "/TaskList/properties/next_page_token/maxLength", limits::PAGE_TOKEN_CHARS_MAX),
         ("gateway", "/BulkResponse/properties/changed/maximum", whole(limits::BULK_TASKS_MAX)),
         ("gateway", "/Stats/properties/queues/maxItems", limits::QUEUES_MAX),
+        ("gateway", "/Stats/properties/unserved/maxItems", limits::UNSERVED_MAX),
+        ("gateway", "/UrlWorkerList/properties/url_workers/maxItems", whole(limits::URL_WORKERS_MAX)),
+        ("gateway", "/NewUrlWorker/properties/url/maxLength", limits::ADDRESS_CHARS_MAX),
+        ("gateway", "/NewUrlWorker/properties/queues/maxItems", limits::SERVED_QUEUES_MAX),
         ("gateway", "/ScaleRequest/properties/workers/maximum", whole(limits::SCALE_WORKERS_MAX)),
         ("gateway", "/NewKey/properties/name/maxLength", limits::KEY_NAME_CHARS_MAX),
         ("gateway", "/NewKey/properties/expires_in_seconds/maximum", whole(limits::KEY_SECONDS_MAX)),

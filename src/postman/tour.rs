@@ -402,6 +402,28 @@ fn fleet() -> Vec<Step> {
             .names("/workers"),
         Step::new("drainWorker", "Have one worker leave").answers(&[202]),
         Step::new("drainWorker", "No such worker").path("worker_id", "nobody").refused(404, "worker_not_found"),
+        Step::new("createTask", "A task that waits for a worker with a label")
+            .json("{\n  \"command\": \"echo on a GPU\",\n  \"requires\": {\"gpu\": \"a100\"}\n}")
+            .answers(&[201])
+            .task_is("QUEUED")
+            .check("it says what it requires", "pm.expect(body.requires).to.eql({ gpu: \"a100\" })")
+            .saves("waiting_id", "body.id"),
+        Step::new("cancelTask", "It need not be done").path("id", "{{waiting_id}}").answers(&[200]).task_is("CANCELLED"),
+        Step::new("putUrlWorker", "A function, called once a task")
+            .path("worker_id", "thumbnails")
+            .answers(&[201, 200])
+            .check("its secret is not shown", "pm.expect(body).to.not.have.property(\"push_secret\")"),
+        Step::new("putUrlWorker", "A function without queues")
+            .path("worker_id", "thumbnails")
+            .json("{\n  \"url\": \"https://example.com/run\",\n  \"queues\": [],\n  \"push_secret\": \"a-secret-of-this-function\"\n}")
+            .refused(422, "validation_failed")
+            .names("/queues"),
+        Step::new("listUrlWorkers", "Which URLs are called?")
+            .answers(&[200])
+            .check("it is among them", "pm.expect(body.url_workers.map((w) => w.worker_id)).to.include(\"thumbnails\")"),
+        Step::new("getUrlWorker", "Does it take its calls?").path("worker_id", "thumbnails").answers(&[200]),
+        Step::new("deleteUrlWorker", "Call it no more").path("worker_id", "thumbnails").answers(&[204]),
+        Step::new("getUrlWorker", "It is gone").path("worker_id", "thumbnails").refused(404, "worker_not_found"),
     ]
 }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::database::Store;
 use crate::error::StoreError;
-pub use crate::lanes::{Kind, Lane, is_system};
+pub use crate::lanes::{Kind, Labels, Lane, LaneKey, is_system};
 
 /// A lane and a priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

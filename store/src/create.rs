@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::database::Store;
 use crate::error::StoreError;
-use crate::lanes::Kind;
+use crate::lanes::{Labels, LaneKey};
 use crate::row::{show_callbacks, show_work};
 
 /// When a task is due.
@@ -33,6 +33,8 @@ pub struct TaskToCreate {
     pub work: Work,
     pub due: Due,
     pub queue: String,
+    /// Labels that its worker must have.
+    pub requires: Labels,
     pub priority: i16,
     pub max_attempts: i16,
     /// `None` is the default policy.
@@ -170,7 +172,7 @@ impl Store {
     /// Stores the tasks, all or none, and gives them back as they are stored, in order.
     ///
     /// # Errors
-    /// When the database is not available, or there are too many queues.
+    /// When the database is not available, or there are too many queues or combinations of labels.
     pub async fn create(&self, tasks: &[TaskToCreate]) -> Result<Vec<Task>, StoreError> {
         let rows = self.insert(tasks, INSERT_AND_READ, None).await?;
         read_back(tasks, rows)
@@ -269,7 +271,7 @@ impl Store {
                 Due::After(delay) => (None, Some(delay.as_secs_f64())),
             };
             columns.id.push(task.id);
-            columns.lane.push(self.lanes.id_of(&self.pool, &task.queue, Kind::of(&task.work)).await?);
+            columns.lane.push(self.lanes.id_of(&self.pool, &LaneKey::of(task)).await?);
             columns.priority.push(task.priority);
             columns.at.push(at);
             columns.delay_seconds.push(delay);
@@ -330,6 +332,7 @@ fn shown(
         argv: None,
         http: None,
         queue: task.queue.clone(),
+        requires: task.requires.clone(),
         priority: task.priority.into(),
         attempt: 0,
         max_attempts: task.max_attempts.into(),

@@ -130,6 +130,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (9, "schedules", include_str!("../../migrations/0009_schedules.sql")),
     (10, "webhooks", include_str!("../../migrations/0010_webhooks.sql")),
     (12, "hooks", include_str!("../../migrations/0012_hooks.sql")),
+    (14, "workers", include_str!("../../migrations/0014_workers.sql")),
 ];
 
 fn migrator() -> Migrator {

@@ -14,6 +14,12 @@ pub enum StoreError {
     /// There are as many queues as there may be.
     #[error("there are {} queues already, the most an installation may have", limits::QUEUES_MAX)]
     TooManyQueues,
+    /// There are as many combinations of a queue, a kind of work and required labels as there may be.
+    #[error(
+        "there are {} combinations of required labels already, the most an installation may have",
+        limits::REQUIREMENTS_MAX
+    )]
+    TooManyRequirements,
     /// Anything else is a defect of ours.
     #[error("the database refused a statement: {0}")]
     Defect(sqlx::Error),
@@ -70,6 +76,14 @@ impl From<StoreError> for Problem {
                 Code::TooManyQueues,
                 "/queue",
                 format!("this installation has {} queues, the most there may be; use one of them", limits::QUEUES_MAX),
+            ),
+            StoreError::TooManyRequirements => Problem::field(
+                Code::TooManyRequirements,
+                "/requires",
+                format!(
+                    "this installation has {} combinations of a queue and required labels, the most there may be; use one of them",
+                    limits::REQUIREMENTS_MAX
+                ),
             ),
             StoreError::Defect(cause) => {
                 tracing::error!(%cause, "the database refused a statement");

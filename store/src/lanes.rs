@@ -3,14 +3,20 @@
 //! Lanes of the system's own queues (`$webhooks`, `$callbacks`) have ids below 0, and a flow key each: what shares one shares limits.
 //! Their tasks leave no events, and are neither listed nor counted among users'.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use sqlx::types::Json;
 use sqlx::{PgExecutor, PgPool};
+use taskmaster_openapi::coordinator::Abilities;
 use taskmaster_openapi::limits;
 use taskmaster_openapi::task::Work;
 
+use crate::create::TaskToCreate;
 use crate::error::StoreError;
+
+/// Labels of a worker, or those that a task requires.
+pub type Labels = BTreeMap<String, String>;
 
 /// A kind of work, as far as it decides who can do it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,18 +43,43 @@ pub const fn is_system(lane: i32) -> bool {
     lane < 0
 }
 
-/// What the tasks of a lane have in common.
+/// What the tasks of a lane have in common: all that decides who can run them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LaneKey {
+    pub queue: Arc<str>,
+    pub kind: Kind,
+    /// Labels that a worker must have, with these values; any worker will do when there are none.
+    pub requires: Labels,
+}
+
+impl LaneKey {
+    pub(crate) fn of(task: &TaskToCreate) -> Self {
+        Self { queue: task.queue.as_str().into(), kind: Kind::of(&task.work), requires: task.requires.clone() }
+    }
+
+    /// Whether a worker with these abilities and labels can run the lane's tasks.
+    pub fn is_served_by(&self, abilities: &Abilities, labels: &Labels) -> bool {
+        let able = match self.kind {
+            Kind::Http => abilities.http,
+            Kind::Command => abilities.commands,
+        };
+        able && (abilities.queues.is_empty() || abilities.queues.iter().any(|queue| **queue == *self.queue))
+            // Most require nothing, and this is asked of every lane and worker.
+            && (self.requires.is_empty() || self.requires.iter().all(|(name, value)| labels.get(name) == Some(value)))
+    }
+}
+
+/// Tasks that the same workers can run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Lane {
     pub id: i32,
-    pub queue: Arc<str>,
-    pub kind: Kind,
+    pub key: LaneKey,
 }
 
 #[derive(Debug, Default)]
 struct Known {
     by_id: HashMap<i32, Lane>,
-    by_key: HashMap<(Arc<str>, Kind), i32>,
+    by_key: HashMap<LaneKey, i32>,
 }
 
 /// The lanes this process has seen.
@@ -56,48 +87,48 @@ struct Known {
 pub(crate) struct Lanes(Arc<RwLock<Known>>);
 
 impl Lanes {
-    /// The lane of a queue and a kind of work, made when it is the first of its kind.
-    pub(crate) async fn id_of(&self, pool: &PgPool, queue: &str, kind: Kind) -> Result<i32, StoreError> {
-        if let Some(id) = self.known(queue, kind) {
+    /// The lane of a key, made when it is the first of its kind.
+    pub(crate) async fn id_of(&self, pool: &PgPool, key: &LaneKey) -> Result<i32, StoreError> {
+        if let Some(id) = self.known(key) {
             return Ok(id);
         }
-        let queues: i64 = sqlx::query_scalar("select count(distinct queue) from lanes where queue <> $1 and id > 0")
-            .bind(queue)
-            .fetch_one(pool)
-            .await?;
-        if queues >= limits::QUEUES_MAX as i64 {
-            return Err(StoreError::TooManyQueues);
+        // Another process may have made it.
+        self.load(pool).await?;
+        if let Some(id) = self.known(key) {
+            return Ok(id);
         }
+        within_bounds(pool, key).await?;
         // The notification makes coordinators learn the lane before its first task.
         sqlx::query(
-            "with made as (insert into lanes (queue, kind) values ($1, $2) on conflict do nothing returning id)
+            "with made as (insert into lanes (queue, kind, requires) values ($1, $2, $3) on conflict do nothing returning id)
              select pg_notify('taskmaster_due', '*') from made",
         )
-        .bind(queue)
-        .bind(kind as i16)
+        .bind(&*key.queue)
+        .bind(key.kind as i16)
+        .bind(Json(&key.requires))
         .execute(pool)
         .await?;
         self.load(pool).await?;
         // The lane is there now: nothing removes lanes.
-        self.known(queue, kind).ok_or(StoreError::Unavailable(sqlx::Error::RowNotFound))
+        self.known(key).ok_or(StoreError::Unavailable(sqlx::Error::RowNotFound))
     }
 
-    fn known(&self, queue: &str, kind: Kind) -> Option<i32> {
+    fn known(&self, key: &LaneKey) -> Option<i32> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        known.by_key.get(&(Arc::from(queue), kind)).copied()
+        known.by_key.get(key).copied()
     }
 
     /// Learns every lane there is.
     pub(crate) async fn load(&self, database: impl PgExecutor<'_>) -> Result<(), StoreError> {
-        let rows: Vec<(i32, String, i16)> =
-            sqlx::query_as("select id, queue, kind from lanes").fetch_all(database).await?;
+        let rows: Vec<(i32, String, i16, Json<Labels>)> =
+            sqlx::query_as("select id, queue, kind, requires from lanes").fetch_all(database).await?;
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for (id, queue, kind) in rows {
-            let lane = Lane { id, queue: queue.into(), kind: Kind::from_code(kind) };
+        for (id, queue, kind, Json(requires)) in rows {
+            let key = LaneKey { queue: queue.into(), kind: Kind::from_code(kind), requires };
             if !is_system(id) {
-                known.by_key.insert((lane.queue.clone(), lane.kind), id);
+                known.by_key.insert(key.clone(), id);
             }
-            known.by_id.insert(id, lane);
+            known.by_id.insert(id, Lane { id, key });
         }
         Ok(())
     }
@@ -121,13 +152,18 @@ impl Lanes {
 
     /// The queue of a lane; empty when the lane is not known.
     pub(crate) fn queue(&self, id: i32) -> String {
-        self.get(id).map(|lane| lane.queue.to_string()).unwrap_or_default()
+        self.get(id).map(|lane| lane.key.queue.to_string()).unwrap_or_default()
+    }
+
+    /// The queue of a lane, and what it requires; empty when the lane is not known.
+    pub(crate) fn shown(&self, id: i32) -> (String, Labels) {
+        self.get(id).map(|lane| (lane.key.queue.to_string(), lane.key.requires)).unwrap_or_default()
     }
 
     /// Every lane of a queue.
     pub(crate) fn of_queue(&self, queue: &str) -> Vec<i32> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        known.by_id.values().filter(|lane| &*lane.queue == queue).map(|lane| lane.id).collect()
+        known.by_id.values().filter(|lane| &*lane.key.queue == queue).map(|lane| lane.id).collect()
     }
 
     pub(crate) fn all(&self) -> Vec<Lane> {
@@ -135,5 +171,51 @@ impl Lanes {
         let mut lanes: Vec<Lane> = known.by_id.values().cloned().collect();
         lanes.sort_by_key(|lane| lane.id);
         lanes
+    }
+}
+
+/// Whether there may be one lane more, of this key. Coordinators look at every lane, and no lane ever goes.
+async fn within_bounds(pool: &PgPool, key: &LaneKey) -> Result<(), StoreError> {
+    let (queues, requirements): (i64, i64) = sqlx::query_as(
+        "select count(distinct queue) filter (where queue <> $1), count(*) filter (where requires <> '{}')
+           from lanes where id > 0",
+    )
+    .bind(&*key.queue)
+    .fetch_one(pool)
+    .await?;
+    if queues >= limits::QUEUES_MAX as i64 {
+        return Err(StoreError::TooManyQueues);
+    }
+    if !key.requires.is_empty() && requirements >= limits::REQUIREMENTS_MAX as i64 {
+        return Err(StoreError::TooManyRequirements);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn labels() -> impl Strategy<Value = Labels> {
+        prop::collection::btree_map("[ab]", "[xy]", 0..3)
+    }
+
+    fn abilities(queues: &[&str]) -> Abilities {
+        Abilities { commands: false, http: true, queues: queues.iter().map(|queue| (*queue).to_owned()).collect() }
+    }
+
+    proptest! {
+        /// By the definition: every label that is required is among the worker's.
+        #[test]
+        fn a_lane_is_served_by_those_who_have_all_labels_that_it_requires(requires in labels(), has in labels()) {
+            let key = LaneKey { queue: "a".into(), kind: Kind::Http, requires: requires.clone() };
+            let together: Labels = has.clone().into_iter().chain(requires).collect();
+            prop_assert_eq!(key.is_served_by(&abilities(&[]), &has), together == has);
+            prop_assert!(key.is_served_by(&abilities(&["a"]), &key.requires));
+            prop_assert!(!key.is_served_by(&abilities(&["b"]), &key.requires));
+            let commands = LaneKey { kind: Kind::Command, ..key.clone() };
+            prop_assert!(!commands.is_served_by(&abilities(&[]), &key.requires));
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`rules`] (what may happen to a task, without a database), [`database`] (connections, migrations),
 //! [`create`], [`read`], [`replica`] (the same from a standby), [`change`] (what users do), [`claim`], [`outcome`], [`rescue`] (what coordinators do), [`fleet`]
-//! (workers and coordinators), [`keys`] (API keys), [`quotas`] (what gateways have admitted), [`schedules`] (what makes tasks again and
+//! (workers and coordinators), [`url_workers`] (those that are only a URL), [`keys`] (API keys), [`quotas`] (what gateways have admitted), [`schedules`] (what makes tasks again and
 //! again), [`hooks`] (incoming webhooks), [`events`] (the log), [`webhooks`] (what is sent of it), [`stats`], [`deep`] (when to look from the bottom), [`wakeup`]
 //! (notifications), [`upkeep`] (partitions, retention).
 
@@ -31,6 +31,7 @@ pub mod deep;
 pub mod events;
 pub mod stats;
 pub mod upkeep;
+pub mod url_workers;
 pub mod wakeup;
 pub mod webhooks;
 

@@ -73,6 +73,7 @@ impl<'r> FromRow<'r, PgRow> for TaskRow {
             argv: None,
             http: None,
             queue: String::new(),
+            requires: BTreeMap::new(),
             priority: row.try_get::<i16, _>("priority")?.into(),
             attempt: row.try_get::<i16, _>("attempt")?.into(),
             max_attempts: row.try_get::<i16, _>("max_attempts")?.into(),
@@ -103,7 +104,8 @@ impl<'r> FromRow<'r, PgRow> for TaskRow {
 
 impl TaskRow {
     pub(crate) fn into_task(self, lanes: &Lanes) -> Task {
-        Task { queue: lanes.queue(self.lane), ..self.task }
+        let (queue, requires) = lanes.shown(self.lane);
+        Task { queue, requires, ..self.task }
     }
 }
 

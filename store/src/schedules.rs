@@ -217,7 +217,9 @@ impl ScheduleRow {
     /// With everything that can be written, also what cannot be read back.
     fn whole(self, lanes: &Lanes) -> Schedule {
         let mut schedule = self.schedule;
-        schedule.task.queue = Some(lanes.queue(self.lane));
+        let (queue, requires) = lanes.shown(self.lane);
+        schedule.task.queue = Some(queue);
+        schedule.task.requires = Some(requires).filter(|requires| !requires.is_empty());
         schedule
     }
 

@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use taskmaster_openapi::gateway::{FleetStats, QueueStats, Rates, Stats, StatusCounts};
+use sqlx::types::Json;
+use taskmaster_openapi::coordinator::Abilities;
+use taskmaster_openapi::gateway::{FleetStats, QueueStats, Rates, Stats, StatusCounts, UnservedTasks};
+use taskmaster_openapi::limits;
 
 use crate::backlog::Backlogs;
 use crate::claim::Band;
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::fleet::WORKER_LEASE_SECONDS;
+use crate::lanes::{Kind, Labels};
 use crate::row::status_from;
 
 /// Rates are of the last minute.
@@ -39,6 +43,7 @@ impl Store {
         let queued = counts.iter().filter(|(_, _, status, n)| *status == 0 && *n > 0).map(|(lane, ..)| *lane);
         let backlog = backlogs.get(connection, Band::of(queued).collect(), age).await?;
         let (tasks, queues) = sums(&counts);
+        let unserved = self.unserved(connection, &counts, age).await?;
         let (at, workers, slots): (DateTime<Utc>, i64, i64) = sqlx::query_as(
             "select now(), count(*), coalesce(sum(slots), 0)::bigint from workers where seen_at > now() - $1 * interval '1 second'",
         )
@@ -46,7 +51,35 @@ impl Store {
         .fetch_one(&mut *connection)
         .await?;
         let (rates, fleet) = (rates(connection).await?, FleetStats { workers, slots });
-        Ok(Stats { at: at - age, tasks, queues, backlog, rates, fleet })
+        Ok(Stats { at: at - age, tasks, queues, backlog, rates, fleet, unserved })
+    }
+
+    /// Lanes with queued tasks that none of the workers that are there serves, the fullest first.
+    async fn unserved(
+        &self,
+        connection: &mut PgConnection,
+        counts: &[LaneCount],
+        age: Duration,
+    ) -> Result<Vec<UnservedTasks>, StoreError> {
+        let queued = || counts.iter().filter(|(_, _, status, n)| *status == 0 && *n > 0);
+        self.lanes.ensure(&mut *connection, queued().map(|(lane, ..)| *lane)).await?;
+        let fleet: Vec<(Json<Abilities>, Json<Labels>)> = sqlx::query_as(
+            "select distinct abilities, labels from workers
+              where seen_at > now() - $1 * interval '1 second' and not draining and not drain_requested",
+        )
+        .bind(WORKER_LEASE_SECONDS + age.as_secs_f64())
+        .fetch_all(connection)
+        .await?;
+        let unserved = queued().filter_map(|(lane, _, _, n)| {
+            let key = self.lanes.get(*lane)?.key;
+            let served = fleet.iter().any(|(abilities, labels)| key.is_served_by(abilities, labels));
+            let (queue, commands) = (key.queue.to_string(), key.kind == Kind::Command);
+            (!served).then_some(UnservedTasks { queue, commands, requires: key.requires, queued: *n })
+        });
+        let mut unserved: Vec<UnservedTasks> = unserved.collect();
+        unserved.sort_by_key(|tasks| std::cmp::Reverse(tasks.queued));
+        unserved.truncate(limits::UNSERVED_MAX);
+        Ok(unserved)
     }
 }
 

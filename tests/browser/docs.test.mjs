@@ -113,6 +113,8 @@ const TOUR = {
   scaleWorkers: 200,
   listWorkers: 200,
   drainWorker: 202,
+  putUrlWorker: 201,
+  listUrlWorkers: 200,
   createSchedule: 201,
   getSchedule: 200,
   triggerSchedule: 201,

@@ -284,5 +284,9 @@ fn any_task(targets: &Targets, pace: Pace, random: &mut StdRng) -> (Spec, Value)
     if random.random_bool(0.3) {
         task["queue"] = json!(["mail", "video"][random.random_range(0..2)]);
     }
+    if random.random_bool(0.2) {
+        // Every worker of these worlds has it, and no liar.
+        task["requires"] = json!({"zone": "faults"});
+    }
     (spec, task)
 }

@@ -36,5 +36,6 @@ mod schedules;
 #[path = "../system/support/mod.rs"]
 mod support;
 mod target;
+mod url_workers;
 mod webhooks;
 mod world;

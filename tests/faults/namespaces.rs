@@ -210,7 +210,7 @@ fn arguments(kind: Kind, plan: &Plan) -> Vec<String> {
             own.into_iter().chain(["--heartbeat-seconds", &heartbeat]).chain(join).collect()
         }
         Kind::Worker => {
-            let own = ["worker", "--allow-targets", "198.18.0.0/15", "--allow-commands"];
+            let own = ["worker", "--allow-targets", "198.18.0.0/15", "--allow-commands", "--labels", "zone=faults"];
             own.into_iter().chain(join).chain(plan.worker_arguments.iter().copied()).collect()
         }
     };

@@ -258,7 +258,7 @@ impl World {
                 let mut urls: Vec<String> = self.coordinators.iter().map(|part| part.reached.url()).collect();
                 let turn = number % urls.len();
                 urls.rotate_left(turn);
-                let fixed = ["worker", "--allow-targets", "loopback", "--allow-commands"];
+                let fixed = ["worker", "--allow-targets", "loopback", "--allow-commands", "--labels", "zone=faults"];
                 let fixed = fixed.iter().chain(self.plan.worker_arguments).map(|text| (*text).to_owned());
                 fixed.chain(["--coordinator-url".to_owned(), urls.join(",")]).collect()
             }

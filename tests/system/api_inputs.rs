@@ -543,6 +543,8 @@ fn paths() -> Vec<(Row, Option<&'static str>)> {
         ("/v1/workers", "GET,HEAD,OPTIONS"),
         ("/v1/workers/scale", "OPTIONS,POST"),
         ("/v1/workers/w/drain", "OPTIONS,POST"),
+        ("/v1/url-workers", "GET,HEAD,OPTIONS"),
+        ("/v1/url-workers/w", "DELETE,GET,HEAD,OPTIONS,PUT"),
         ("/livez", "GET,HEAD,OPTIONS"),
         ("/readyz", "GET,HEAD,OPTIONS"),
         ("/openapi/v1/gateway.json", "GET,HEAD,OPTIONS"),

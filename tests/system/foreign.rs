@@ -1,4 +1,4 @@
-//! A worker that is not ours: a page of Python, written from the contracts.
+//! Workers that are not ours: a page of Python, and one of JavaScript, written from docs/workers.md.
 
 use std::process::Command;
 
@@ -7,12 +7,15 @@ use taskmaster_openapi::task::{ErrorCode, TaskStatus};
 
 use crate::support::{JOIN_TOKEN, Process, System, Target};
 
-/// Has the Python worker join there, and do what workers do.
-async fn works(system: &System, url: &str) {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/worker/examples/worker.py");
-    let mut command = Command::new("python3");
-    command.args([script, "--coordinator", url, "--join-token", JOIN_TOKEN, "--allow-commands"]);
-    let mut worker = Process::spawn_command("worker.py", command);
+const PYTHON: (&str, &str) = ("python3", "worker.py");
+const NODE: (&str, &str) = ("node", "worker.js");
+
+/// Has the worker join there, and do what workers do.
+async fn works(system: &System, url: &str, (program, script): (&str, &str)) {
+    let path = format!("{}/worker/examples/{script}", env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(program);
+    command.args([&path, "--coordinator", url, "--join-token", JOIN_TOKEN, "--allow-commands", "--label", "zone=eu"]);
+    let mut worker = Process::spawn_command(script, command);
     let [id] = system.workers_listed(1).await.try_into().unwrap();
     let target = Target::quick().await;
 
@@ -34,6 +37,9 @@ async fn works(system: &System, url: &str) {
     assert_eq!((task.status, task.attempt), (TaskStatus::Failed, 2), "{task:?}");
     assert_eq!(task.error.unwrap().code, ErrorCode::ExitStatus);
 
+    let task = system.api.run(json!({"command": "true", "requires": {"zone": "eu"}})).await;
+    assert_eq!((task.status, task.worker_id.as_ref()), (TaskStatus::Complete, Some(&id)), "{task:?}");
+
     let ids = system.api.create_batch(&vec![target.task(); 200]).await;
     system.api.all_ended(&ids).await;
     assert_eq!(target.count(), 201);
@@ -46,11 +52,44 @@ async fn works(system: &System, url: &str) {
 #[tokio::test]
 async fn a_worker_in_python_joins_at_a_coordinator_and_runs_tasks() {
     let system = System::builder().workers(0).start().await;
-    works(&system, &system.coordinator_urls[0]).await;
+    works(&system, &system.coordinator_urls[0], PYTHON).await;
 }
 
 #[tokio::test]
 async fn a_worker_in_python_joins_through_the_gateway_and_runs_tasks() {
     let system = System::builder().workers(0).start().await;
-    works(&system, &system.api.url).await;
+    works(&system, &system.api.url, PYTHON).await;
+}
+
+#[tokio::test]
+async fn a_worker_in_javascript_joins_through_the_gateway_and_runs_tasks() {
+    let system = System::builder().workers(0).start().await;
+    works(&system, &system.api.url, NODE).await;
+}
+
+/// Commands of docs/workers.md that other tests run: which, and where.
+const TESTED_ELSEWHERE: [(&str, &str); 3] = [
+    ("python3 worker/examples/worker.py ", "above"),
+    ("node worker/examples/worker.js ", "above"),
+    ("taskmaster conformance -- python3 worker/examples/worker.py ", "tests/conformance.rs"),
+];
+
+#[tokio::test]
+async fn what_the_page_about_workers_tells_to_type_works() {
+    let document = include_str!("../../docs/workers.md");
+    let blocks = document.split("\n```").filter_map(|part| part.strip_prefix("sh\n"));
+    let commands: Vec<&str> = blocks.flat_map(str::lines).collect();
+    let (curls, others): (Vec<&str>, Vec<&str>) = commands.iter().partition(|command| command.starts_with("curl "));
+    for command in others {
+        assert!(TESTED_ELSEWHERE.iter().any(|(begin, _)| command.starts_with(begin)), "no test runs `{command}`");
+    }
+    let system = System::builder().workers(0).start().await;
+    let address = system.api.url.strip_prefix("http://").unwrap();
+    for command in &curls {
+        let checked = command.replacen("curl ", "curl --fail-with-body --show-error --max-time 90 ", 1);
+        let ran = Command::new("sh").arg("-c").arg(checked.replace("127.0.0.1:8081", address)).output().unwrap();
+        assert!(ran.status.success(), "{command}\n{}", String::from_utf8_lossy(&ran.stdout));
+    }
+    let [task] = system.api.list("").await.try_into().unwrap();
+    assert_eq!((task.requires["gpu"].as_str(), curls.len()), ("a100", 3));
 }

@@ -1,10 +1,11 @@
-"""A TaskMaster worker in plain Python, written from coordinator.json and worker.json; --help lists its options."""
+"""A TaskMaster worker in plain Python, written from docs/workers.md; --help lists its options."""
 import argparse, base64, json, os, secrets, signal, subprocess, threading, time, urllib.request, uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 options = argparse.ArgumentParser()
 options.add_argument("--coordinator", default="http://127.0.0.1:8080")
 options.add_argument("--join-token", default=os.environ.get("TASKMASTER_JOIN_TOKEN", ""), metavar="SECRET")
 options.add_argument("--port", type=int, default=0)
+options.add_argument("--label", action="append", default=[], metavar="NAME=VALUE")
 options.add_argument("--allow-commands", action="store_true")
 options = options.parse_args()
 SLOTS, QUEUE, BATCH, OUTPUT_BYTES = 5, 100, 100, 65536
@@ -30,7 +31,8 @@ def heartbeat():  # says what is held; hears what to hand back, and how long tas
     with changed: now, held = time.monotonic(), [{"task_id": i, "claim": n} for i, n in {*waiting, *running, *unsent}]
     answer = call("POST", f"/v1/workers/{me}/heartbeat", {
         "address": f"http://127.0.0.1:{server.server_port}", "slots": SLOTS, "room": room(), "held": held,
-        "push_secret": push_secret, "draining": draining, "abilities": {"commands": options.allow_commands}})
+        "push_secret": push_secret, "draining": draining, "abilities": {"commands": options.allow_commands},
+        "labels": dict(label.split("=", 1) for label in options.label)})
     if answer is None: return 1
     with changed:
         token, coordinators = answer["token"], [answer["home"]["address"], *answer["coordinators"]]
@@ -57,9 +59,12 @@ class Contract(BaseHTTPRequestHandler):
     protocol_version, log_message = "HTTP/1.1", lambda *_: None
     def do_GET(self): self.answer(200, {"ready": True, "waiting_for": []})
     def do_POST(self):
-        tasks = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["tasks"]
-        if self.headers["Authorization"] != f"Bearer {push_secret}": return self.answer(401, {"code": "unauthorized"})
-        act, keys = release if "release" in self.path else submit, [(task["task_id"], task["claim"]) for task in tasks]
+        act, body = release if "release" in self.path else submit, self.rfile.read(int(self.headers["Content-Length"] or 0))
+        right = secrets.compare_digest(self.headers.get("Authorization", "").encode(), f"Bearer {push_secret}".encode())
+        if not right: return self.answer(401, {"code": "unauthorized"})
+        try: body = json.loads(body); tasks = body["tasks"]; keys = [(task["task_id"], task["claim"]) for task in tasks]
+        except (ValueError, TypeError, KeyError): return self.answer(422, {"code": "invalid_body"})
+        if act is submit and body["worker_id"] != me: return self.answer(422, {"code": "validation_failed"})
         with changed:
             results = [{"task_id": k[0], "claim": k[1], "code": act(k, task)} for k, task in zip(keys, tasks)]
             changed.notify_all()

@@ -96,7 +96,7 @@ pub struct Config {
     #[arg(long, env = "TASKMASTER_QUEUES", value_name = "NAME,…", value_delimiter = ',')]
     pub queues: Vec<String>,
 
-    /// Words that describe this worker, as name=value separated by commas; shown in the list of workers
+    /// Words that describe this worker, as name=value separated by commas: tasks may require them
     #[arg(long, env = "TASKMASTER_LABELS", value_name = "K=V,…", value_delimiter = ',', value_parser = label)]
     pub labels: Vec<(String, String)>,
 

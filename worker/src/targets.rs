@@ -172,7 +172,8 @@ impl FromStr for TargetRule {
 /// addresses are no destinations, whatever the rules say.
 fn allowed(address: IpAddr, rules: &[TargetRule]) -> bool {
     let inner = destination::inner(address);
-    destination::is_possible(address) && (is_public(inner) || rules.iter().any(|rule| covers_either(*rule, address)))
+    destination::is_possible(address)
+        && (destination::is_public(inner) || rules.iter().any(|rule| covers_either(*rule, address)))
 }
 
 /// Whether the rule covers the address, or the one inside of it.
@@ -187,42 +188,6 @@ fn covers(rule: TargetRule, address: IpAddr) -> bool {
         TargetRule::Private => is_private(address) && !is_metadata(address),
         TargetRule::Network(network) => network.contains(&address),
     }
-}
-
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => is_public_v4(v4),
-        IpAddr::V6(v6) => is_public_v6(v6),
-    }
-}
-
-/// IANA IPv4 Special-Purpose Address Registry, multicast, and Azure's metadata address, which lies among public ones.
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let refused = match address.octets() {
-        [0 | 10 | 127, ..] => true,
-        [100, b, ..] => (64..128).contains(&b),
-        [169, 254, ..] => true,
-        [172, b, ..] => (16..32).contains(&b),
-        [192, 0, 0 | 2, _] => true,
-        [192, 88, 99, _] => true,
-        [192, 168, ..] => true,
-        [198, 18 | 19, ..] => true,
-        [198, 51, 100, _] => true,
-        [203, 0, 113, _] => true,
-        [168, 63, 129, 16] => true,
-        [a, ..] => a >= 224,
-    };
-    !refused
-}
-
-/// Of IPv6 only 2000::/3 is global unicast; the IANA registry takes away protocol assignments (Teredo among them) and
-/// documentation. 6to4 is judged by the address inside.
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    let [a, b, ..] = address.segments();
-    let global = (0x2000..0x4000).contains(&a);
-    let protocols = a == 0x2001 && b < 0x200;
-    let documentation = (a == 0x2001 && b == 0xdb8) || (a == 0x3fff && b < 0x1000);
-    global && !protocols && !documentation
 }
 
 fn is_private(address: IpAddr) -> bool {

@@ -107,6 +107,7 @@ fn task(i: usize) -> Task {
         argv,
         http,
         queue: "default".into(),
+        requires: Default::default(),
         priority: 0,
         attempt: 1,
         max_attempts: 3,

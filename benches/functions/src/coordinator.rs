@@ -9,7 +9,7 @@ use taskmaster_coordinator::token::Tokens;
 use taskmaster_openapi::coordinator::Abilities;
 use taskmaster_openapi::report::TaskClaim;
 use taskmaster_service::Secret;
-use taskmaster_store::claim::{Kind, Lane};
+use taskmaster_store::claim::{Kind, Labels, Lane, LaneKey};
 
 use crate::{Call, ITEMS, Part, samples};
 
@@ -36,6 +36,7 @@ fn sign(i: usize) -> Sign {
         address: format!("http://10.0.0.{i}:4000"),
         push_secret: "a secret of sixteen or more".into(),
         abilities: Abilities { commands: true, http: true, queues },
+        labels: Labels::new(),
         slots: TASKS_OF_EACH,
         room: ITEMS,
         held: Vec::new(),
@@ -62,7 +63,12 @@ fn seats() -> Call {
 
 fn groups() -> Call {
     let fleet = fleet(Instant::now());
-    let lane = |i: usize| Lane { id: i as i32, queue: queue(i).into(), kind: [Kind::Http, Kind::Command][i % 2] };
+    let key = |i: usize| LaneKey {
+        queue: queue(i).into(),
+        kind: [Kind::Http, Kind::Command][i % 2],
+        requires: Labels::new(),
+    };
+    let lane = |i: usize| Lane { id: i as i32, key: key(i) };
     let lanes: Vec<Lane> = (0..TASKS_OF_EACH).map(lane).collect();
     let pairs = |group: Group| group.lanes.len() * group.workers.len();
     Box::new(move || fleet.groups(&lanes).into_iter().map(pairs).sum())

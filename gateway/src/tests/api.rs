@@ -74,7 +74,7 @@ fn every_operation_of_the_document_names_the_scope_that_the_router_wants() {
     }
     assert!(crate::router::forwarded().iter().all(|operation| operation.access == Access::Worker));
     for operation in crate::router::receiving() {
-        assert_eq!(operation.access, Access::Sender);
+        assert_eq!(operation.access, Access::Token);
         let documented = &document["paths"][operation.path][operation.method.as_str().to_lowercase()];
         assert_eq!(documented["security"], json!([{"hook_signature": []}]), "{}", operation.path);
     }

@@ -233,6 +233,22 @@ fn the_other_fields_are_checked_against_their_limits() {
 }
 
 #[test]
+fn required_labels_are_bounded_as_labels_are() {
+    let labels = |count: usize| (0..count).map(|i| (format!("label-{i}"), json!("x"))).collect::<Value>();
+    let accepted = |body: &Value| create(body).unwrap();
+    let with = |requires: Value| json!({"command": "x", "requires": requires});
+    assert_eq!(accepted(&with(labels(limits::REQUIRES_MAX))).requires.len(), limits::REQUIRES_MAX);
+    assert_eq!(accepted(&with(json!({"zone": "größer als \"1\"", "": ""}))).requires.len(), 2);
+    assert!(accepted(&with(Value::Null)).requires.is_empty());
+    assert_eq!(refusal(&with(labels(limits::REQUIRES_MAX + 1))).1, ["/requires"]);
+    let (name, text) = ("n".repeat(limits::LABEL_NAME_CHARS_MAX), "t".repeat(limits::LABEL_CHARS_MAX));
+    assert_eq!(accepted(&with(json!({name.clone(): text.clone()}))).requires[&name], text);
+    assert_eq!(refusal(&with(json!({"a/b~": format!("{text}t")}))).1, ["/requires/a~1b~0"]);
+    assert_eq!(refusal(&with(json!({format!("{name}n"): "x"}))).1, [format!("/requires/{name}n")]);
+    assert_eq!(refusal(&with(json!({"a": "\u{0}"}))).1, ["/requires/a"]);
+}
+
+#[test]
 fn every_wrong_field_is_named_at_once() {
     let body = json!({"priority": 10, "queue": "a b", "http": {"url": "x", "headers": {"Host": "x"}}, "tags": [""]});
     assert_eq!(refusal(&body).1, ["/http/url", "/http/headers/Host", "/queue", "/priority", "/tags/0"]);
@@ -274,7 +290,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 fn any_name() -> impl Strategy<Value = String> {
-    const NAMES: [&str; 24] = [
+    const NAMES: [&str; 25] = [
         "command",
         "argv",
         "http",
@@ -286,6 +302,7 @@ fn any_name() -> impl Strategy<Value = String> {
         "scheduled_at",
         "delay_seconds",
         "queue",
+        "requires",
         "priority",
         "max_attempts",
         "retry",
@@ -333,14 +350,17 @@ fn any_task() -> impl Strategy<Value = NewTask> {
         (text(), prop::option::of(prop::collection::vec(any::<String>(), 0..3)), prop::option::of(http)),
         (at, prop::option::of(any::<f64>()), text(), prop::option::of(any::<i64>())),
         (prop::option::of(any::<i64>()), prop::option::of(retry), prop::option::of(any::<i64>())),
-        prop::option::of(prop::collection::vec(any::<String>(), 0..4)),
+        (
+            prop::option::of(prop::collection::vec(any::<String>(), 0..4)),
+            prop::option::of(prop::collection::btree_map(any::<String>(), any::<String>(), 0..3)),
+        ),
     )
         .prop_map(
             |(
                 (command, argv, http),
                 (scheduled_at, delay_seconds, queue, priority),
                 (max_attempts, retry, timeout_seconds),
-                tags,
+                (tags, requires),
             )| {
                 NewTask {
                     command,
@@ -349,6 +369,7 @@ fn any_task() -> impl Strategy<Value = NewTask> {
                     scheduled_at,
                     delay_seconds,
                     queue,
+                    requires,
                     priority,
                     max_attempts,
                     retry,
@@ -376,7 +397,9 @@ proptest! {
             prop_assert!(wrong_queue(&task.queue).is_none());
             prop_assert!((0..=9).contains(&task.priority) && (1..=100).contains(&task.max_attempts));
             prop_assert!((1..=86_400).contains(&task.timeout_seconds));
-            prop_assert!(task.tags.len() <= limits::TAGS_MAX);
+            prop_assert!(task.tags.len() <= limits::TAGS_MAX && task.requires.len() <= limits::REQUIRES_MAX);
+            let is_plain = |text: &String| !text.chars().any(char::is_control);
+            prop_assert!(task.requires.iter().all(|(name, text)| is_plain(name) && is_plain(text)));
             let text = serde_json::to_string(&task.work).unwrap();
             prop_assert!(!text.contains("\\u0000"), "no NUL gets through: {text}");
             prop_assert!(task.retry.is_none_or(|retry| retry.max_seconds.is_finite() && retry.jitter.is_finite()));

@@ -41,6 +41,10 @@ pub(super) fn advice(code: Code) -> &'static str {
         Code::BodyTooLarge => "`detail` has the limit; split what you send.",
         Code::UnsupportedMediaType => "Send `Content-Type: application/json`.",
         Code::TooManyQueues => "Use one of those that there are.",
+        Code::TooManyRequirements => {
+            "Require what groups of workers have in common, not what differs from task to task."
+        }
+        Code::TooManyUrlWorkers => "Delete those that are needed no longer.",
         Code::TooManySchedules => "Delete those that are needed no longer.",
         Code::TooManyWebhooks => "Delete those that are needed no longer.",
         Code::TooManyHooks => "Delete those that are needed no longer.",

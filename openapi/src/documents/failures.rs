@@ -48,17 +48,23 @@ impl Modify for Failures {
 }
 
 /// Codes that do not follow from an operation's shape.
-const OWN: [(&str, &[Code]); 16] = [
-    ("createTask", &[Code::TooManyQueues]),
-    ("createTaskBatch", &[Code::TooManyQueues]),
+const OWN: &[(&str, &[Code])] = &[
+    ("createTask", &[Code::TooManyQueues, Code::TooManyRequirements]),
+    ("createTaskBatch", &[Code::TooManyQueues, Code::TooManyRequirements]),
     ("cancelTask", &[Code::TaskStateConflict]),
     ("retryTask", &[Code::TaskStateConflict]),
     ("scaleWorkers", &[Code::ScalingUnsupported]),
     ("createKey", &[Code::InvalidHeader]),
     ("rotateKey", &[Code::KeyNotActive]),
     ("drainWorker", &[Code::WorkerNotFound]),
-    ("createSchedule", &[Code::TooManySchedules, Code::TooManyQueues, Code::ScheduleNameTaken]),
-    ("changeSchedule", &[Code::TooManyQueues, Code::ScheduleNameTaken]),
+    ("putUrlWorker", &[Code::TooManyUrlWorkers]),
+    ("getUrlWorker", &[Code::WorkerNotFound]),
+    ("deleteUrlWorker", &[Code::WorkerNotFound]),
+    (
+        "createSchedule",
+        &[Code::TooManySchedules, Code::TooManyQueues, Code::TooManyRequirements, Code::ScheduleNameTaken],
+    ),
+    ("changeSchedule", &[Code::TooManyQueues, Code::TooManyRequirements, Code::ScheduleNameTaken]),
     ("createWebhook", &[Code::TooManyWebhooks]),
     ("testWebhook", &[Code::WebhookDisabled]),
     ("replayDeliveries", &[Code::WebhookDisabled]),

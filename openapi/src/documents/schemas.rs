@@ -56,7 +56,7 @@ const TOKEN: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 const PRINTABLE: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
 
 /// Fields that are maps: the schema, the field, how many entries, how long a name may be, and its pattern.
-const MAPS: [(&str, &str, usize, usize, &str); 9] = [
+const MAPS: [(&str, &str, usize, usize, &str); 15] = [
     ("HttpWork", "headers", limits::HEADERS_MAX, limits::HEADER_NAME_CHARS_MAX, TOKEN),
     ("TaskResult", "headers", limits::RESULT_HEADERS_MAX, limits::HEADER_NAME_CHARS_MAX, TOKEN),
     ("Callback", "headers", limits::WEBHOOK_HEADERS_MAX, limits::HEADER_NAME_CHARS_MAX, TOKEN),
@@ -66,6 +66,12 @@ const MAPS: [(&str, &str, usize, usize, &str); 9] = [
     ("DeliveryRequest", "headers", limits::HEADERS_MAX, limits::HEADER_NAME_CHARS_MAX, TOKEN),
     ("HeartbeatRequest", "labels", limits::LABELS_MAX, limits::LABEL_NAME_CHARS_MAX, PRINTABLE),
     ("Worker", "labels", limits::LABELS_MAX, limits::LABEL_NAME_CHARS_MAX, PRINTABLE),
+    ("NewUrlWorker", "labels", limits::LABELS_MAX, limits::LABEL_NAME_CHARS_MAX, PRINTABLE),
+    ("UrlWorker", "labels", limits::LABELS_MAX, limits::LABEL_NAME_CHARS_MAX, PRINTABLE),
+    ("NewTask", "requires", limits::REQUIRES_MAX, limits::LABEL_NAME_CHARS_MAX, PRINTABLE),
+    ("TaskTemplate", "requires", limits::REQUIRES_MAX, limits::LABEL_NAME_CHARS_MAX, PRINTABLE),
+    ("Task", "requires", limits::REQUIRES_MAX, limits::LABEL_NAME_CHARS_MAX, PRINTABLE),
+    ("UnservedTasks", "requires", limits::REQUIRES_MAX, limits::LABEL_NAME_CHARS_MAX, PRINTABLE),
 ];
 
 fn bound_maps(schema: &str, object: &mut Object) {
@@ -88,6 +94,10 @@ fn add_rules(name: &str, object: &mut Object) {
             ("allOf", json!([one, {"not": given(&["scheduled_at", "delay_seconds"])}]))
         }
         "HttpWork" => ("not", given(&["body", "body_base64"])),
+        "NewUrlWorker" => {
+            let nothing = json!({"http": {"const": false}, "commands": {"enum": [false, null]}});
+            ("not", json!({"required": ["http"], "properties": nothing}))
+        }
         "NewKey" => ("not", given(&["expires_in_seconds", "expires_at"])),
         "BulkFilter" => {
             let names: Vec<&str> = object.properties.keys().map(String::as_str).collect();

@@ -13,7 +13,7 @@ use crate::change::CANCEL;
 use crate::create::{Known, OnceKey, take_key, to_json};
 use crate::database::Store;
 use crate::error::StoreError;
-use crate::lanes::Kind;
+use crate::lanes::LaneKey;
 
 use super::plan::wake_at;
 use super::{Beat, Clockwork, ScheduleRow, ScheduleToKeep, clockwork_columns, schedule_columns};
@@ -69,7 +69,7 @@ impl Store {
     /// Keeps a new schedule, unless that was done before under the same key, or there are `max` schedules.
     ///
     /// # Errors
-    /// When the database is not available, or there are too many queues.
+    /// When the database is not available, or there are too many queues or combinations of labels.
     pub async fn create_schedule(
         &self,
         id: Uuid,
@@ -77,7 +77,7 @@ impl Store {
         max: i64,
         once: Option<&OnceKey>,
     ) -> Result<Made, StoreError> {
-        let lane = self.lanes.id_of(&self.pool, &schedule.task.queue, Kind::of(&schedule.task.work)).await?;
+        let lane = self.lanes.id_of(&self.pool, &LaneKey::of(&schedule.task)).await?;
         if schedule.task.callbacks.is_some() {
             self.expect_callbacks().await?;
         }
@@ -162,14 +162,14 @@ impl Store {
     /// Changes a schedule whose revision is still this one. It goes on from now.
     ///
     /// # Errors
-    /// When the database is not available, or there are too many queues.
+    /// When the database is not available, or there are too many queues or combinations of labels.
     pub async fn change_schedule(
         &self,
         id: Uuid,
         revision: i64,
         schedule: &ScheduleToKeep,
     ) -> Result<Changed, StoreError> {
-        let lane = self.lanes.id_of(&self.pool, &schedule.task.queue, Kind::of(&schedule.task.work)).await?;
+        let lane = self.lanes.id_of(&self.pool, &LaneKey::of(&schedule.task)).await?;
         if schedule.task.callbacks.is_some() {
             self.expect_callbacks().await?;
         }
