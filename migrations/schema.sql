@@ -87,7 +87,8 @@ CREATE TABLE public.claims (
     id bigint NOT NULL,
     coordinator_id uuid NOT NULL,
     claimed_at timestamp with time zone DEFAULT now() NOT NULL,
-    task_ids uuid[] NOT NULL
+    task_ids uuid[] NOT NULL,
+    lanes integer[]
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
 ALTER TABLE ONLY public.claims ALTER COLUMN task_ids SET STATISTICS 0;
@@ -176,7 +177,7 @@ CREATE TABLE public.lanes (
     queue text NOT NULL,
     kind smallint NOT NULL,
     flow text DEFAULT ''::text NOT NULL,
-    CONSTRAINT lanes_flow_check CHECK ((char_length(flow) <= 64)),
+    CONSTRAINT lanes_flow_check CHECK ((char_length(flow) <= 128)),
     CONSTRAINT lanes_kind_check CHECK ((kind = ANY (ARRAY[0, 1]))),
     CONSTRAINT lanes_queue_check CHECK (((char_length(queue) >= 1) AND (char_length(queue) <= 64)))
 );
@@ -188,6 +189,50 @@ ALTER TABLE public.lanes ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
+);
+
+CREATE TABLE public.queue_flows (
+    queue text NOT NULL,
+    flow_key text NOT NULL,
+    tokens double precision NOT NULL,
+    at timestamp with time zone NOT NULL,
+    last_key text
+)
+WITH (fillfactor='50');
+
+CREATE TABLE public.queue_head (
+    singleton boolean DEFAULT true NOT NULL,
+    version bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT queue_head_singleton_check CHECK (singleton)
+);
+
+CREATE TABLE public.queues (
+    queue text NOT NULL,
+    revision bigint DEFAULT 1 NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    paused_at timestamp with time zone,
+    pause_reason text,
+    concurrency integer,
+    key_concurrency integer,
+    rate_count integer,
+    rate_seconds integer,
+    key_rate_count integer,
+    key_rate_seconds integer,
+    max_attempts smallint,
+    timeout_seconds integer,
+    retry json,
+    CONSTRAINT queues_concurrency_check CHECK ((concurrency > 0)),
+    CONSTRAINT queues_key_concurrency_check CHECK ((key_concurrency > 0)),
+    CONSTRAINT queues_key_rate CHECK (((key_rate_count IS NULL) = (key_rate_seconds IS NULL))),
+    CONSTRAINT queues_key_rate_count_check CHECK ((key_rate_count > 0)),
+    CONSTRAINT queues_key_rate_seconds_check CHECK ((key_rate_seconds > 0)),
+    CONSTRAINT queues_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
+    CONSTRAINT queues_paused CHECK (((paused_at IS NOT NULL) OR (pause_reason IS NULL))),
+    CONSTRAINT queues_queue_check CHECK (((char_length(queue) >= 1) AND (char_length(queue) <= 64))),
+    CONSTRAINT queues_rate CHECK (((rate_count IS NULL) = (rate_seconds IS NULL))),
+    CONSTRAINT queues_rate_count_check CHECK ((rate_count > 0)),
+    CONSTRAINT queues_rate_seconds_check CHECK ((rate_seconds > 0)),
+    CONSTRAINT queues_timeout_seconds_check CHECK (((timeout_seconds >= 1) AND (timeout_seconds <= 86400)))
 );
 
 CREATE UNLOGGED TABLE public.quota_use (
@@ -262,6 +307,7 @@ CREATE TABLE public.schedules (
     waiting_fire_at timestamp with time zone,
     failures_count_from timestamp with time zone DEFAULT now() NOT NULL,
     callbacks json,
+    flow_key text,
     CONSTRAINT schedules_beat CHECK (((cron IS NULL) <> (every_seconds IS NULL))),
     CONSTRAINT schedules_catch_up_check CHECK (((catch_up >= 0) AND (catch_up <= 2))),
     CONSTRAINT schedules_catch_up_window_seconds_check CHECK ((catch_up_window_seconds > 0)),
@@ -307,6 +353,7 @@ CREATE TABLE public.task_history (
     error json,
     schedule_id uuid,
     callbacks json,
+    flow_key text,
     CONSTRAINT task_history_status_check CHECK ((status = ANY (ARRAY[3, 4, 5])))
 )
 PARTITION BY RANGE (finished_at);
@@ -344,6 +391,7 @@ CREATE TABLE public.tasks (
     error json,
     schedule_id uuid,
     callbacks json,
+    flow_key text,
     CONSTRAINT tasks_check CHECK (((attempt >= 0) AND (attempt <= max_attempts))),
     CONSTRAINT tasks_claimed CHECK (((status = 0) OR ((claim > 0) AND (worker_id IS NOT NULL) AND (picked_at IS NOT NULL)))),
     CONSTRAINT tasks_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
@@ -465,6 +513,15 @@ ALTER TABLE ONLY public.lanes
 ALTER TABLE ONLY public.lanes
     ADD CONSTRAINT lanes_queue_kind_flow_key UNIQUE (queue, kind, flow);
 
+ALTER TABLE ONLY public.queue_flows
+    ADD CONSTRAINT queue_flows_pkey PRIMARY KEY (queue, flow_key);
+
+ALTER TABLE ONLY public.queue_head
+    ADD CONSTRAINT queue_head_pkey PRIMARY KEY (singleton);
+
+ALTER TABLE ONLY public.queues
+    ADD CONSTRAINT queues_pkey PRIMARY KEY (queue);
+
 ALTER TABLE ONLY public.quota_use
     ADD CONSTRAINT quota_use_pkey PRIMARY KEY (gateway_id);
 
@@ -516,11 +573,15 @@ CREATE INDEX events_at ON public.events USING btree (at);
 
 CREATE INDEX idempotency_keys_expired ON public.idempotency_keys USING btree (expires_at);
 
+CREATE INDEX queue_flows_old ON public.queue_flows USING btree (at);
+
 CREATE INDEX schedule_runs_old ON public.schedule_runs USING btree (fire_at);
 
 CREATE INDEX schedules_disturbed ON public.schedules USING btree (id) WHERE ((paused_at IS NULL) AND (wake_at IS NULL) AND (NOT is_over));
 
 CREATE INDEX schedules_due ON public.schedules USING btree (wake_at) WHERE ((paused_at IS NULL) AND (wake_at IS NOT NULL));
+
+CREATE INDEX schedules_key_lanes ON public.schedules USING btree (lane) WHERE (flow_key IS NOT NULL);
 
 CREATE INDEX schedules_waiting ON public.schedules USING btree (id) WHERE (waiting_fire_at IS NOT NULL);
 

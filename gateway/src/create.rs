@@ -163,6 +163,7 @@ mod tests {
             schedule_id: None,
             callback: None,
             failure_callback: None,
+            flow_key: None,
         }
     }
 

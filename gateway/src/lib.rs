@@ -24,6 +24,7 @@ mod events;
 mod forward;
 mod keys;
 mod list;
+mod queues;
 mod schedules;
 mod stats;
 mod tasks;

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::coordinator::WorkerList;
 use crate::documents::{ApiKey, Failures, Headers, Schemas};
 use crate::event::{Event, EventType, LogTruncated, ServerSentEvent};
+use crate::gateway_queues as queues;
 use crate::gateway_schedules as schedules;
 use crate::health;
 use crate::key::{IssuedKey, Key, KeyList, NewKey, RotateKeyRequest};
@@ -50,6 +51,11 @@ pub mod paths {
     pub const DELIVERIES: &str = "/v1/webhooks/{id}/deliveries";
     pub const DELIVERY: &str = "/v1/webhooks/{id}/deliveries/{delivery_id}";
     pub const DELIVERY_REPLAY: &str = "/v1/webhooks/{id}/deliveries/{delivery_id}/replay";
+    pub const QUEUES: &str = "/v1/queues";
+    pub const QUEUE: &str = "/v1/queues/{queue}";
+    pub const QUEUE_PAUSE: &str = "/v1/queues/{queue}/pause";
+    pub const QUEUE_RESUME: &str = "/v1/queues/{queue}/resume";
+    pub const QUEUE_PURGE: &str = "/v1/queues/{queue}/purge";
     pub const DOCS: &str = "/docs";
     pub const DOCUMENT: &str = "/openapi/v1/gateway.json";
 }
@@ -703,6 +709,7 @@ pub fn revoke_key() {}
     tags(
         (name = "tasks", description = "Create work, see what came of it, cancel it, run it again. Live and finished tasks are one collection."),
         (name = "schedules", description = "Tasks that are made again and again, by a cron expression in a time zone or at a fixed interval."),
+        (name = "queues", description = "How tasks are let through: pause and resume, how many at once, how often, by queue and by key; defaults; purge."),
         (name = "webhooks", description = "Tell other apps what happens: signed deliveries, tried until they are taken, with a log and replay."),
         (name = "events", description = "Follow what happens as it happens: server-sent events, which resume where a client left off."),
         (name = "fleet", description = "The workers, and how they keep up: counts, backlog and rates in a shape that an autoscaler can read."),
@@ -715,6 +722,8 @@ pub fn revoke_key() {}
         schedules::create_schedule, schedules::list_schedules, schedules::preview_new_schedule, schedules::get_schedule,
         schedules::change_schedule, schedules::delete_schedule, schedules::pause_schedule, schedules::resume_schedule,
         schedules::trigger_schedule, schedules::backfill_schedule, schedules::preview_schedule, schedules::list_schedule_runs,
+        queues::list_queues, queues::get_queue, queues::change_queue, queues::reset_queue, queues::pause_queue, queues::resume_queue,
+        queues::purge_queue,
         webhooks::create_webhook, webhooks::list_webhooks, webhooks::get_webhook, webhooks::change_webhook, webhooks::delete_webhook, webhooks::rotate_webhook, webhooks::test_webhook, webhooks::replay_deliveries,
         webhooks::list_deliveries, webhooks::get_delivery, webhooks::replay_delivery,
         health::livez, health::readyz

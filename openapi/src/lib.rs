@@ -16,6 +16,7 @@ pub mod key;
 pub mod limits;
 pub mod object;
 pub mod problem;
+pub mod queue;
 pub mod report;
 pub mod schedule;
 pub mod task;
@@ -24,6 +25,7 @@ mod whole;
 
 pub mod coordinator;
 pub mod gateway;
+pub mod gateway_queues;
 pub mod gateway_schedules;
 pub mod worker;
 

@@ -45,6 +45,8 @@ pub enum Code {
     WebhookNotFound,
     /// The webhook has no delivery with this id.
     DeliveryNotFound,
+    /// No queue has this name.
+    QueueNotFound,
     /// The path exists, but not with this method; `Allow` lists those that do.
     MethodNotAllowed,
     /// The client took too long to send its request.
@@ -69,6 +71,8 @@ pub enum Code {
     UnsupportedMediaType,
     /// There are as many queues as an installation may have.
     TooManyQueues,
+    /// As many flow keys of the queue have tasks as may have some at once.
+    TooManyFlowKeys,
     /// There are as many schedules as this installation may have.
     TooManySchedules,
     /// There are as many webhooks as an installation may have.
@@ -111,6 +115,7 @@ impl Code {
         Code::ScheduleNotFound,
         Code::WebhookNotFound,
         Code::DeliveryNotFound,
+        Code::QueueNotFound,
         Code::MethodNotAllowed,
         Code::RequestTimeout,
         Code::TaskStateConflict,
@@ -123,6 +128,7 @@ impl Code {
         Code::BodyTooLarge,
         Code::UnsupportedMediaType,
         Code::TooManyQueues,
+        Code::TooManyFlowKeys,
         Code::TooManySchedules,
         Code::TooManyWebhooks,
         Code::RateLimited,
@@ -151,7 +157,8 @@ impl Code {
             | Code::KeyNotFound
             | Code::ScheduleNotFound
             | Code::WebhookNotFound
-            | Code::DeliveryNotFound => StatusCode::NOT_FOUND,
+            | Code::DeliveryNotFound
+            | Code::QueueNotFound => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Code::TaskStateConflict
@@ -166,6 +173,7 @@ impl Code {
             | Code::ValidationFailed
             | Code::IdempotencyMismatch
             | Code::TooManyQueues
+            | Code::TooManyFlowKeys
             | Code::TooManySchedules
             | Code::TooManyWebhooks => StatusCode::UNPROCESSABLE_ENTITY,
             Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
@@ -198,6 +206,7 @@ impl Code {
             Code::ScheduleNotFound => "There is no such schedule",
             Code::WebhookNotFound => "There is no such webhook",
             Code::DeliveryNotFound => "There is no such delivery",
+            Code::QueueNotFound => "There is no such queue",
             Code::MethodNotAllowed => "This path does not have this method",
             Code::RequestTimeout => "The request took too long to arrive",
             Code::TaskStateConflict => "The task's state does not allow this",
@@ -210,6 +219,7 @@ impl Code {
             Code::BodyTooLarge => "The body is too large",
             Code::UnsupportedMediaType => "The body must be application/json",
             Code::TooManyQueues => "There are too many queues",
+            Code::TooManyFlowKeys => "Too many flow keys have tasks at once",
             Code::TooManySchedules => "There are too many schedules",
             Code::TooManyWebhooks => "There are too many webhooks",
             Code::RateLimited => "The rate limit is used up",

@@ -68,6 +68,10 @@ pub struct TaskTemplate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64, pattern = "^[A-Za-z0-9._-]+$", example = "default")]
     pub queue: Option<String>,
+    /// Whose tasks these are, for limits by key: a tenant, a host. Queues with such limits let each key have its share: `docs/queues.md`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 128, pattern = "^[^\\u0000]+$", example = "tenant-7")]
+    pub flow_key: Option<String>,
     /// 0 to 9; higher first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 9, default = 0)]
@@ -104,6 +108,7 @@ impl From<TaskTemplate> for NewTask {
             scheduled_at: None,
             delay_seconds: None,
             queue: template.queue,
+            flow_key: template.flow_key,
             priority: template.priority,
             max_attempts: template.max_attempts,
             retry: template.retry,

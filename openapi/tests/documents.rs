@@ -218,12 +218,17 @@ fn the_bounds_of_the_documents_are_those_of_the_code() {
     let documents: BTreeMap<&str, Value> = all().into_iter().collect();
     let seconds = |seconds: f64| seconds as usize;
     let whole = |number: i64| usize::try_from(number).unwrap();
-    let table: [(&str, &str, usize); 50] = [
+    let table: [(&str, &str, usize); 55] = [
         ("gateway", "/NewTaskBatch/properties/tasks/maxItems", limits::BATCH_TASKS_MAX),
         ("gateway", "/NewTask/properties/command/maxLength", limits::COMMAND_BYTES_MAX),
         ("gateway", "/NewTask/properties/argv/maxItems", limits::ARGV_MAX),
         ("gateway", "/NewTask/properties/delay_seconds/maximum", seconds(limits::DELAY_SECONDS_MAX)),
         ("gateway", "/NewTask/properties/queue/maxLength", limits::QUEUE_NAME_CHARS_MAX),
+        ("gateway", "/NewTask/properties/flow_key/maxLength", limits::FLOW_KEY_CHARS_MAX),
+        ("gateway", "/QueueSettings/properties/concurrency/maximum", whole(limits::CONCURRENCY_MAX)),
+        ("gateway", "/Rate/properties/count/maximum", whole(limits::RATE_COUNT_MAX)),
+        ("gateway", "/Rate/properties/period_seconds/maximum", whole(limits::RATE_SECONDS_MAX)),
+        ("gateway", "/PurgeResponse/properties/matched/maximum", whole(limits::PURGE_MAX)),
         ("gateway", "/NewTask/properties/priority/maximum", whole(limits::PRIORITY_MAX)),
         ("gateway", "/NewTask/properties/max_attempts/maximum", whole(limits::ATTEMPTS_MAX)),
         ("gateway", "/NewTask/properties/max_attempts/default", whole(limits::ATTEMPTS_DEFAULT)),

@@ -42,6 +42,8 @@ pub struct Store {
     /// What `read_…` may ask instead: see [`crate::replica`].
     pub(crate) replica: Option<Arc<Replica>>,
     pub(crate) lanes: crate::lanes::Lanes,
+    /// What is known of what is set of queues.
+    pub(crate) queues: Arc<crate::queues::book::Known>,
     pub(crate) backlogs: Arc<crate::backlog::Backlogs>,
     /// Where the inbox of events begins.
     pub(crate) inbox: Arc<crate::events::Inbox>,
@@ -58,6 +60,7 @@ impl Store {
             pool: pool(options, args, Role::Primary),
             replica: None,
             lanes: crate::lanes::Lanes::default(),
+            queues: Arc::default(),
             backlogs: Arc::default(),
             inbox: Arc::default(),
             events_waiting: Arc::default(),
@@ -129,6 +132,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (8, "quotas", include_str!("../../migrations/0008_quotas.sql")),
     (9, "schedules", include_str!("../../migrations/0009_schedules.sql")),
     (10, "webhooks", include_str!("../../migrations/0010_webhooks.sql")),
+    (11, "queues", include_str!("../../migrations/0011_queues.sql")),
 ];
 
 fn migrator() -> Migrator {

@@ -14,6 +14,9 @@ pub enum StoreError {
     /// There are as many queues as there may be.
     #[error("there are {} queues already, the most an installation may have", limits::QUEUES_MAX)]
     TooManyQueues,
+    /// As many flow keys of the queue have tasks as may have some at once.
+    #[error("{} flow keys of the queue have tasks, the most that may have some at once", limits::FLOW_KEYS_MAX)]
+    TooManyFlowKeys,
     /// Anything else is a defect of ours.
     #[error("the database refused a statement: {0}")]
     Defect(sqlx::Error),
@@ -70,6 +73,14 @@ impl From<StoreError> for Problem {
                 Code::TooManyQueues,
                 "/queue",
                 format!("this installation has {} queues, the most there may be; use one of them", limits::QUEUES_MAX),
+            ),
+            StoreError::TooManyFlowKeys => Problem::field(
+                Code::TooManyFlowKeys,
+                "/flow_key",
+                format!(
+                    "{} flow keys of the queue have tasks, the most that may have some at once; try again when some have ended",
+                    limits::FLOW_KEYS_MAX
+                ),
             ),
             StoreError::Defect(cause) => {
                 tracing::error!(%cause, "the database refused a statement");

@@ -27,7 +27,7 @@ impl Kind {
         }
     }
 
-    fn from_code(code: i16) -> Self {
+    pub(crate) fn from_code(code: i16) -> Self {
         if code == Kind::Http as i16 { Kind::Http } else { Kind::Command }
     }
 }
@@ -48,6 +48,7 @@ pub struct Lane {
 #[derive(Debug, Default)]
 struct Known {
     by_id: HashMap<i32, Lane>,
+    /// Of those of users that have no flow key: whose lanes those are changes.
     by_key: HashMap<(Arc<str>, Kind), i32>,
 }
 
@@ -61,7 +62,7 @@ impl Lanes {
         if let Some(id) = self.known(queue, kind) {
             return Ok(id);
         }
-        let queues: i64 = sqlx::query_scalar("select count(distinct queue) from lanes where queue <> $1 and id > 0")
+        let queues: i64 = sqlx::query_scalar("select count(*) from (select queue from lanes where id > 0 union select queue from queues) every where queue <> $1")
             .bind(queue)
             .fetch_one(pool)
             .await?;
@@ -89,12 +90,12 @@ impl Lanes {
 
     /// Learns every lane there is.
     pub(crate) async fn load(&self, database: impl PgExecutor<'_>) -> Result<(), StoreError> {
-        let rows: Vec<(i32, String, i16)> =
-            sqlx::query_as("select id, queue, kind from lanes").fetch_all(database).await?;
+        let rows: Vec<(i32, String, i16, bool)> =
+            sqlx::query_as("select id, queue, kind, flow <> '' from lanes").fetch_all(database).await?;
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for (id, queue, kind) in rows {
+        for (id, queue, kind, has_key) in rows {
             let lane = Lane { id, queue: queue.into(), kind: Kind::from_code(kind) };
-            if !is_system(id) {
+            if !has_key {
                 known.by_key.insert((lane.queue.clone(), lane.kind), id);
             }
             known.by_id.insert(id, lane);

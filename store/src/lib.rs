@@ -22,6 +22,7 @@ pub mod outcome;
 pub mod rescue;
 
 pub mod keys;
+pub mod queues;
 pub mod quotas;
 
 pub mod schedules;

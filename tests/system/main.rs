@@ -17,6 +17,7 @@ mod foreign;
 mod hostile;
 mod keys;
 mod outcomes;
+mod queues;
 mod quotas;
 mod restarts;
 mod schedules;

@@ -27,6 +27,7 @@ pub(super) fn advice(code: Code) -> &'static str {
         Code::DeliveryNotFound => {
             "It may be too long ago. `GET /v1/webhooks/{id}/deliveries` lists those that are kept."
         }
+        Code::QueueNotFound => "`GET /v1/queues` lists those that there are.",
         Code::MethodNotAllowed => "`Allow` lists those that it has.",
         Code::RequestTimeout => "Send the whole body at once.",
         Code::TaskStateConflict => "`detail` says where the task stands; look at it again.",
@@ -39,6 +40,7 @@ pub(super) fn advice(code: Code) -> &'static str {
         Code::BodyTooLarge => "`detail` has the limit; split what you send.",
         Code::UnsupportedMediaType => "Send `Content-Type: application/json`.",
         Code::TooManyQueues => "Use one of those that there are.",
+        Code::TooManyFlowKeys => "Try again when the tasks of some keys have ended, or let keys share.",
         Code::TooManySchedules => "Delete those that are needed no longer.",
         Code::TooManyWebhooks => "Delete those that are needed no longer.",
         Code::RateLimited => "Wait as many seconds as `Retry-After` says.",

@@ -48,22 +48,28 @@ impl Modify for Failures {
 }
 
 /// Codes that do not follow from an operation's shape.
-const OWN: [(&str, &[Code]); 14] = [
-    ("createTask", &[Code::TooManyQueues]),
-    ("createTaskBatch", &[Code::TooManyQueues]),
+const OWN: [(&str, &[Code]); 17] = [
+    ("createTask", &[Code::TooManyQueues, Code::TooManyFlowKeys]),
+    ("createTaskBatch", &[Code::TooManyQueues, Code::TooManyFlowKeys]),
     ("cancelTask", &[Code::TaskStateConflict]),
-    ("retryTask", &[Code::TaskStateConflict]),
+    ("retryTask", &[Code::TaskStateConflict, Code::TooManyFlowKeys]),
+    ("retryTasks", &[Code::TooManyFlowKeys]),
     ("scaleWorkers", &[Code::ScalingUnsupported]),
     ("createKey", &[Code::InvalidHeader]),
     ("rotateKey", &[Code::KeyNotActive]),
     ("drainWorker", &[Code::WorkerNotFound]),
-    ("createSchedule", &[Code::TooManySchedules, Code::TooManyQueues, Code::ScheduleNameTaken]),
-    ("changeSchedule", &[Code::TooManyQueues, Code::ScheduleNameTaken]),
+    ("createSchedule", &[Code::TooManySchedules, Code::TooManyQueues, Code::TooManyFlowKeys, Code::ScheduleNameTaken]),
+    ("changeSchedule", &[Code::TooManyQueues, Code::TooManyFlowKeys, Code::ScheduleNameTaken]),
+    ("changeQueue", &[Code::TooManyQueues]),
+    ("pauseQueue", &[Code::TooManyQueues]),
     ("createWebhook", &[Code::TooManyWebhooks]),
     ("testWebhook", &[Code::WebhookDisabled]),
     ("replayDeliveries", &[Code::WebhookDisabled]),
     ("replayDelivery", &[Code::WebhookDisabled]),
 ];
+
+/// Operations on a queue that must be there.
+const QUEUE: [&str; 4] = ["getQueue", "resetQueue", "resumeQueue", "purgeQueue"];
 
 /// Words in the ids of operations on a webhook.
 const WEBHOOK: [&str; 2] = ["Webhook", "Deliver"];
@@ -101,7 +107,7 @@ impl Shape {
 /// Every code that the operation may answer.
 fn codes(shape: &Shape) -> Vec<Code> {
     let mut codes = vec![Code::Unauthorized, Code::Internal];
-    let table: [(bool, &[Code]); 14] = [
+    let table: [(bool, &[Code]); 15] = [
         (
             shape.has_body,
             &[
@@ -123,6 +129,7 @@ fn codes(shape: &Shape) -> Vec<Code> {
         (shape.has("path", "id") && shape.id.contains("Schedule"), &[Code::ScheduleNotFound]),
         (shape.has("path", "id") && WEBHOOK.iter().any(|word| shape.id.contains(word)), &[Code::WebhookNotFound]),
         (shape.has("path", "delivery_id"), &[Code::DeliveryNotFound]),
+        (QUEUE.contains(&shape.id.as_str()), &[Code::QueueNotFound]),
         (shape.has("header", "If-Match"), &[Code::PreconditionFailed]),
         (shape.scheme.as_deref() == Some("api_key"), &GATEWAY),
         (shape.scheme.as_deref() == Some("worker_token"), &COORDINATOR),
