@@ -235,6 +235,7 @@ impl Pair {
                 timeout_seconds: 300,
                 tags: Vec::new(),
                 callbacks: None,
+                flow_key: None,
             };
             self.model.insert(task.id, Shape::new(max_attempts));
             tasks.push(task);

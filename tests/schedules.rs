@@ -137,6 +137,7 @@ fn every(seconds: i32) -> ScheduleToKeep {
             timeout_seconds: 60,
             tags: vec!["tick".into()],
             callbacks: None,
+            flow_key: None,
         },
     }
 }

@@ -93,6 +93,7 @@ fn task(priority: i16) -> TaskToCreate {
         timeout_seconds: 300,
         tags: vec!["t".into()],
         callbacks: None,
+        flow_key: None,
     }
 }
 

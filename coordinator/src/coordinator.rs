@@ -1,6 +1,6 @@
 //! What the parts of a coordinator share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,10 @@ pub(crate) struct Shared {
     pub urls: Urls,
     /// What became of deliveries, to be noted.
     pub attempted: Vec<Attempted>,
+    /// Lanes of queues with limits.
+    pub limited: HashSet<i32>,
+    /// What was in flight of such a queue, or may have been, is so no more.
+    pub freed: bool,
     /// Where each worker's tasks are put on their way; dropping one ends its dispatcher and its tether.
     pub lines: HashMap<String, Line>,
     /// What of each of our claims is still out.
@@ -171,6 +175,7 @@ impl Coordinator {
             return;
         }
         let mut shared = self.shared();
+        shared.note_freed(worker_id, claims);
         let had = shared.fleet.settle(worker_id, claims, how != Settled::HandedBack, Instant::now());
         shared.count_down(&had, how);
         drop(shared);
@@ -243,6 +248,16 @@ impl Shared {
     /// Claims of which nothing is out any more, since the last time.
     pub fn take_finished_claims(&mut self) -> FinishedClaims {
         std::mem::take(&mut self.finished_claims)
+    }
+
+    /// Notes whether these make room in a queue with limits. Of what was not given here that is not known.
+    fn note_freed(&mut self, worker_id: &str, claims: &[TaskClaim]) {
+        if self.limited.is_empty() || self.freed {
+            return;
+        }
+        let may_be_limited =
+            |claim| self.fleet.lane_of(worker_id, claim).is_none_or(|lane| self.limited.contains(&lane));
+        self.freed = claims.iter().any(may_be_limited);
     }
 
     /// No more tasks are put on the way; those that are on it arrive.

@@ -3,7 +3,7 @@
 //! The poller knows which bands (a lane and a priority) may have something due, because a notification named them, a timer that a look
 //! ahead has set went off, or a rescan found them. It claims from those only, and only as much as there is room for.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use taskmaster_openapi::report::TaskClaim;
 use taskmaster_store::StoreError;
 use taskmaster_store::claim::{Band, BandFrom, Claimed, Lane, is_system};
 use taskmaster_store::deep::DeepLooks;
+use taskmaster_store::queues::book::Gate;
 use taskmaster_store::wakeup::{Channel, Listener, Wakeup};
 use tokio::sync::mpsc;
 
@@ -38,6 +39,8 @@ const NOTIFICATIONS_MAX: usize = 1_000;
 const UNHEARD: Duration = Duration::from_secs(35);
 /// Claims that were heard of are remembered for longer than those that were not are looked for (see the store).
 const HEARD_KEPT: Duration = Duration::from_secs(180);
+/// What a notification says when there is room again in a queue with limits.
+pub(crate) const ROOM: &str = "+";
 /// Between tries while the database is not available.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -60,6 +63,10 @@ pub(crate) struct Poller {
     coordinator: Arc<Coordinator>,
     lanes: Vec<Lane>,
     bands: HashMap<Band, Watch>,
+    /// Lanes of queues with limits, and whether they are paused.
+    gated: HashMap<i32, Gate>,
+    /// Lanes whose tasks the limits of their queue hold back until then.
+    held_back: HashMap<i32, Instant>,
     next_poll: Instant,
     deep: DeepLooks,
     /// The numbers of the newest claims that were heard of, and when.
@@ -82,6 +89,8 @@ impl Poller {
             coordinator,
             lanes: Vec::new(),
             bands: HashMap::new(),
+            gated: HashMap::new(),
+            held_back: HashMap::new(),
             next_poll: Instant::now(),
             deep: DeepLooks::default(),
             heard: VecDeque::new(),
@@ -122,7 +131,7 @@ impl Poller {
 
     fn next_timer(&self) -> Instant {
         let bands = self.bands.values().flat_map(|watch| [watch.at, watch.look_again]).flatten();
-        bands.chain([self.next_poll]).min().unwrap_or(self.next_poll)
+        bands.chain(self.held_back.values().copied()).chain([self.next_poll]).min().unwrap_or(self.next_poll)
     }
 
     async fn handle(&mut self, wake: Wake) -> Result<(), StoreError> {
@@ -132,16 +141,30 @@ impl Poller {
             Wake::Room => {}
             Wake::Timer => self.timer().await?,
         }
+        let freed = std::mem::take(&mut self.coordinator.shared().freed);
+        if freed {
+            self.held_back.clear();
+        }
         while self.claim_round().await? {}
+        // What room this coordinator has no use for may be of use to others.
+        if freed && self.coordinator.shared().peers.len() > 1 {
+            self.coordinator.store.tell_due(ROOM).await?;
+        }
         Ok(())
     }
 
     /// Bands as `lane:priority`, separated by commas; `*` is all of them.
     async fn notified(&mut self, bands: &str) -> Result<(), StoreError> {
+        if bands == ROOM {
+            self.held_back.clear();
+            return Ok(());
+        }
         let parsed: Option<Vec<Band>> = bands.split(',').map(parse_band).collect();
         let Some(parsed) = parsed else { return self.rescan().await };
-        if parsed.iter().any(|band| !self.lanes.iter().any(|lane| lane.id == band.lane)) {
+        // They are in order.
+        if parsed.iter().any(|band| self.lanes.binary_search_by_key(&band.lane, |lane| lane.id).is_err()) {
             self.lanes = self.coordinator.store.lanes().await?;
+            self.sort_lanes();
         }
         for band in parsed {
             self.bands.entry(band).or_default().hot = true;
@@ -154,6 +177,7 @@ impl Poller {
         if now >= self.next_poll {
             return self.rescan().await;
         }
+        self.held_back.retain(|_, until| *until > now);
         for watch in self.bands.values_mut() {
             if watch.at.is_some_and(|at| at <= now) {
                 (watch.at, watch.hot) = (None, true);
@@ -174,6 +198,9 @@ impl Poller {
         self.next_poll = now + self.coordinator.config.poll_seconds;
         self.give_back_unheard().await?;
         self.lanes = self.coordinator.noted(self.coordinator.store.lanes().await)?;
+        self.coordinator.store.load_queues().await?;
+        self.sort_lanes();
+        self.held_back.clear();
         let from_the_bottom = self.deep.is_due(now);
         for watch in self.bands.values_mut() {
             watch.low_water = watch.low_water.filter(|_| !from_the_bottom).map(|mark| mark - RESCAN);
@@ -190,6 +217,34 @@ impl Poller {
         Ok(())
     }
 
+    /// Which lanes are open to all claims, and which are not.
+    fn sort_lanes(&mut self) {
+        let book = self.coordinator.store.queue_book();
+        let gates = self.lanes.iter().map(|lane| (lane.id, book.gate(&lane.key.queue)));
+        self.gated = match book.is_empty() {
+            true => HashMap::new(),
+            false => gates.filter(|(_, gate)| *gate != Gate::Open).collect(),
+        };
+        let limited = self.gated.iter().filter(|(_, gate)| **gate == Gate::Limited).map(|(lane, _)| *lane);
+        self.coordinator.shared().limited = limited.collect();
+    }
+
+    /// Whether the lane's tasks may be claimed now, as far as is known.
+    fn is_open(&self, lane: i32) -> bool {
+        self.gated.is_empty() || (self.gated.get(&lane) != Some(&Gate::Paused) && !self.held_back.contains_key(&lane))
+    }
+
+    /// Lanes with something that may be claimed.
+    fn hot_lanes(&self) -> Vec<Lane> {
+        let hot: HashSet<i32> = self
+            .bands
+            .iter()
+            .filter(|(band, watch)| watch.hot && self.is_open(band.lane))
+            .map(|(band, _)| band.lane)
+            .collect();
+        self.lanes.iter().filter(|lane| hot.contains(&lane.id)).cloned().collect()
+    }
+
     /// Every band that there can be.
     fn all_bands(&self) -> Vec<BandFrom> {
         let mark = |band| self.bands.get(&band).and_then(|watch| watch.low_water);
@@ -204,7 +259,11 @@ impl Poller {
         if !self.coordinator.shared().is_alive(Instant::now()) {
             return Ok(false);
         }
-        let groups = self.coordinator.shared().fleet.groups(&self.lanes);
+        let lanes = self.hot_lanes();
+        if lanes.is_empty() {
+            return Ok(false);
+        }
+        let groups = self.coordinator.shared().fleet.groups(&lanes);
         let mut more = false;
         for group in groups {
             let bands = self.hot_bands(&group);
@@ -221,7 +280,9 @@ impl Poller {
     }
 
     fn hot_bands(&self, group: &Group) -> Vec<BandFrom> {
-        let hot = self.bands.iter().filter(|(band, watch)| watch.hot && group.lanes.contains(&band.lane));
+        // A claim of a group before may have closed some; the lanes are in order.
+        let is_theirs = |lane| group.lanes.binary_search(&lane).is_ok() && self.is_open(lane);
+        let hot = self.bands.iter().filter(|(band, watch)| watch.hot && is_theirs(band.lane));
         let mut bands: Vec<BandFrom> =
             hot.map(|(band, watch)| BandFrom { band: *band, low_water: watch.low_water, max: usize::MAX }).collect();
         bands.sort_unstable_by_key(|b| (std::cmp::Reverse(b.band.priority), b.band.lane));
@@ -249,11 +310,23 @@ impl Poller {
         let claimed = self.coordinator.store.claim(self.coordinator.id, bands, &seats, horizon_ms).await;
         self.note_claim(&claimed);
         let claimed = claimed?;
+        if claimed.is_stale {
+            self.coordinator.store.load_queues().await?;
+            self.sort_lanes();
+            return Ok(true);
+        }
         let exhausted = claimed.tasks.len() < seats.len();
+        let now = Instant::now();
+        for held in &claimed.held_back {
+            self.held_back.insert(held.lane, now + Duration::from_secs_f64(held.ms / 1000.0));
+        }
         self.raise_marks(&claimed);
         self.send(claimed, &seats);
         if exhausted {
-            self.look_ahead(bands).await?;
+            // What is held back stays hot.
+            let rest: Vec<BandFrom> =
+                bands.iter().filter(|b| !self.held_back.contains_key(&b.band.lane)).copied().collect();
+            self.look_ahead(&rest).await?;
         }
         Ok(!exhausted)
     }
@@ -261,7 +334,14 @@ impl Poller {
     fn note_claim(&mut self, claimed: &Result<Claimed, StoreError>) {
         let now = Instant::now();
         match claimed {
-            Ok(claimed) => self.heard.extend(claimed.tasks.first().map(|task| (now, task.claim))),
+            Ok(claimed) => {
+                for task in &claimed.tasks {
+                    // There are two numbers at most: what counts for limits has one of its own.
+                    if self.heard.iter().rev().take(2).all(|(_, number)| *number != task.claim) {
+                        self.heard.push_back((now, task.claim));
+                    }
+                }
+            }
             Err(_) => self.unheard_until = now.checked_add(UNHEARD),
         }
         while self.heard.front().is_some_and(|(at, _)| at.elapsed() > HEARD_KEPT) {

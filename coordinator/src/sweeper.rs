@@ -130,6 +130,7 @@ impl Sweeper {
             store.sweep_claims().await?;
             store.trim_events(config.events_kept_seconds.as_secs_f64()).await?;
             store.trim_idempotency_keys().await?;
+            store.trim_queue_flows().await?;
             store.trim_schedule_runs(config.history_days).await?;
             self.next_claims = now + CLAIMS_EVERY;
         }

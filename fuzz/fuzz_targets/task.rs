@@ -17,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         Err(problem) => check(&problem),
     }
-    if let Err(problem) = parse_batch(bytes, true) {
+    if let Err(problem) = parse_batch(bytes, true, &Default::default()) {
         check(&problem);
     }
 });

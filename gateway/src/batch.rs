@@ -11,13 +11,14 @@ use taskmaster_openapi::task::NewTask;
 use taskmaster_openapi::{Problem, limits};
 use taskmaster_service::extract;
 use taskmaster_store::TaskToCreate;
+use taskmaster_store::queues::book::QueueBook;
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::edge::client::Client;
 use crate::edge::scope;
 use crate::once::{self, Created};
-use crate::validate;
+use crate::{queues, validate};
 
 /// Larger bodies are parsed on a thread of their own: they would hold up other requests on this one for milliseconds.
 const INLINE_BYTES_MAX: usize = 64 * 1024;
@@ -32,13 +33,15 @@ pub(crate) async fn create(
     let key = once::key(request.headers())?;
     let keyed = key.is_some();
     let body = app.batch_bodies.read(request, limits::BATCH_BODY_BYTES_MAX).await?;
+    let (book, known) = queues::book(&app).await;
     let (tasks, digest) = match body.bytes.len() {
-        ..=INLINE_BYTES_MAX => parse(&body.bytes, keyed)?,
+        ..=INLINE_BYTES_MAX => parse(&body.bytes, keyed, &book)?,
         // The body goes along: its part of the budget is taken for as long as it is worked on, whether the client waits or not.
-        _ => {
-            tokio::task::spawn_blocking(move || parse(&body.bytes, keyed)).await.map_err(|_| Problem::internal())??
-        }
+        _ => tokio::task::spawn_blocking(move || parse(&body.bytes, keyed, &book))
+            .await
+            .map_err(|_| Problem::internal())??,
     };
+    known?;
     scope::require_for_commands(&client, &tasks, |i| format!("/tasks/{i}"))?;
     if let Some(key) = key
         && let Created::Before(ids) = once::create(&app, &client, key, digest, &tasks).await?
@@ -56,13 +59,16 @@ fn created(ids: impl IntoIterator<Item = Uuid>) -> Response {
     (StatusCode::CREATED, axum::Json(CreatedBatch { tasks })).into_response()
 }
 
-/// The tasks, and for a request with a key a digest of what it asks for.
+/// The tasks, with what their queues say where they do not, and for a request with a key a digest of what it asks for.
 ///
 /// # Errors
 /// `invalid_json`, `invalid_body`, `validation_failed`.
-pub fn parse(body: &[u8], keyed: bool) -> Result<(Vec<TaskToCreate>, Vec<u8>), Problem> {
-    let Body { tasks } = extract::parse_json(body)?;
+pub fn parse(body: &[u8], keyed: bool, book: &QueueBook) -> Result<(Vec<TaskToCreate>, Vec<u8>), Problem> {
+    let Body { mut tasks } = extract::parse_json(body)?;
     let digest = if keyed { once::digest(&tasks.items) } else { Vec::new() };
+    if !book.is_empty() {
+        tasks.items.iter_mut().for_each(|new| queues::fill(book, new));
+    }
     Ok((validate::batch(tasks.items, tasks.count)?, digest))
 }
 
@@ -115,7 +121,7 @@ mod tests {
     use taskmaster_openapi::Code;
 
     fn refusal(body: &str) -> (Code, String) {
-        let problem = parse(body.as_bytes(), false).unwrap_err();
+        let problem = parse(body.as_bytes(), false, &QueueBook::default()).unwrap_err();
         (problem.code, problem.errors[0].pointer.clone())
     }
 
@@ -126,7 +132,7 @@ mod tests {
     #[test]
     fn batches_have_one_to_ten_thousand_tasks() {
         assert_eq!(
-            parse(batch_of(limits::BATCH_TASKS_MAX).as_bytes(), false).unwrap().0.len(),
+            parse(batch_of(limits::BATCH_TASKS_MAX).as_bytes(), false, &QueueBook::default()).unwrap().0.len(),
             limits::BATCH_TASKS_MAX
         );
         assert_eq!(refusal(&batch_of(limits::BATCH_TASKS_MAX + 1)), (Code::ValidationFailed, "/tasks".into()));

@@ -164,6 +164,7 @@ mod tests {
             schedule_id: None,
             callback: None,
             failure_callback: None,
+            flow_key: None,
         }
     }
 

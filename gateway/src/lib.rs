@@ -25,6 +25,7 @@ mod forward;
 mod hooks;
 mod keys;
 mod list;
+mod queues;
 mod schedules;
 mod stats;
 mod tasks;

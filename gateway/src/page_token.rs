@@ -102,7 +102,22 @@ pub(crate) fn read_run(token: &str) -> Result<RunKey, Problem> {
     key.filter(|key| validate::is_storable(key.occurrence)).ok_or_else(foreign)
 }
 
+/// The token of the page of queues that begins after this one.
+pub(crate) fn write_queue(after: &str) -> String {
+    URL_SAFE_NO_PAD.encode([&[VERSION][..], QUEUES, after.as_bytes()].concat())
+}
+
+/// The queue after which the page begins.
+///
+/// # Errors
+/// `invalid_page_token`.
+pub(crate) fn read_queue(token: &str) -> Result<String, Problem> {
+    let name = body_of(token, QUEUES).and_then(|bytes| String::from_utf8(bytes).ok());
+    name.filter(|name| validate::wrong_queue(name).is_none()).ok_or_else(foreign)
+}
+
 /// What tells the lists apart.
+const QUEUES: &[u8] = b"queues";
 const SCHEDULES: &[u8] = b"schedules";
 const RUNS: &[u8] = b"runs";
 const HOOKS: &[u8] = b"hooks";
@@ -161,6 +176,8 @@ mod tests {
         for token in [write_schedule(id), write_key(KeyId::random()), write(&filter(None), id)] {
             assert!(read_run(&token).is_err());
         }
+        assert_eq!(read_queue(&write_queue("mail")), Ok("mail".to_owned()));
+        assert!(read_queue(&write_schedule(id)).is_err() && read_schedule(&write_queue("mail")).is_err());
         assert!(read_schedule(&write_run(run)).is_err() && read_schedule(&write(&filter(None), id)).is_err());
     }
 
@@ -170,6 +187,7 @@ mod tests {
             prop_assert_eq!(read(&filter(None), &text).unwrap_err().code, Code::InvalidPageToken);
             prop_assert_eq!(read_key(&text).unwrap_err().code, Code::InvalidPageToken);
             prop_assert_eq!(read_schedule(&text).unwrap_err().code, Code::InvalidPageToken);
+            prop_assert_eq!(read_queue(&text).unwrap_err().code, Code::InvalidPageToken);
             prop_assert_eq!(read_run(&text).unwrap_err().code, Code::InvalidPageToken);
         }
     }

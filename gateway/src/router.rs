@@ -14,7 +14,7 @@ use taskmaster_service::{layers, stage};
 use crate::app::App;
 use crate::edge::scope;
 use crate::{
-    batch, bulk, deliveries, events, forward, hooks, keys, list, schedules, stats, tasks, url_workers, webhooks, workers,
+    batch, bulk, deliveries, events, forward, hooks, keys, list, queues, schedules, stats, tasks, url_workers, webhooks, workers,
 };
 
 /// Who may call an operation.
@@ -81,6 +81,13 @@ pub(crate) fn public() -> Vec<Operation> {
         op(Method::POST, paths::SCHEDULE_BACKFILL, WRITE, post(schedules::backfill)),
         op(Method::GET, paths::SCHEDULE_PREVIEW, READ, get(schedules::preview)),
         op(Method::GET, paths::SCHEDULE_RUNS, READ, get(schedules::runs)),
+        op(Method::GET, paths::QUEUES, READ, get(queues::list)),
+        op(Method::GET, paths::QUEUE, READ, get(queues::get)),
+        op(Method::PATCH, paths::QUEUE, WRITE, patch(queues::change)),
+        op(Method::DELETE, paths::QUEUE, WRITE, delete(queues::reset)),
+        op(Method::POST, paths::QUEUE_PAUSE, WRITE, post(queues::pause)),
+        op(Method::POST, paths::QUEUE_RESUME, WRITE, post(queues::resume)),
+        op(Method::POST, paths::QUEUE_PURGE, WRITE, post(queues::purge)),
         op(Method::POST, paths::WEBHOOKS, WEBHOOKS, post(webhooks::create)),
         op(Method::GET, paths::WEBHOOKS, READ, get(webhooks::list)),
         op(Method::GET, paths::WEBHOOK, READ, get(webhooks::get)),

@@ -24,7 +24,7 @@ use crate::app::App;
 use crate::edge::client::Client;
 use crate::edge::scope;
 use crate::validate::schedule as validate;
-use crate::{conditional, list, once, page_token, tasks};
+use crate::{conditional, list, once, page_token, queues, tasks};
 
 /// A change without `If-Match` that others keep getting ahead of is given up after so many tries.
 const CHANGES_MAX: usize = 5;
@@ -37,7 +37,9 @@ pub(crate) async fn create(
     Json(new): Json<NewSchedule>,
 ) -> Result<Response, Problem> {
     let once = once::key(&headers)?.map(|key| once::once_key(&app, &client, key, once::digest(&new)));
-    let keep = validate::schedule(new)?;
+    let (book, known) = queues::book(&app).await;
+    let keep = validate::schedule(new, &book)?;
+    known?;
     may_run(&client, &keep.task)?;
     let max = app.settings.schedules_max;
     let made = app.store.create_schedule(Uuid::now_v7(), &keep, max.into(), once.as_ref()).await?;
@@ -101,6 +103,8 @@ pub(crate) async fn change(
     Json(patch): Json<Map<String, Value>>,
 ) -> Result<Response, Problem> {
     let wanted = conditional::if_match(&headers)?;
+    let (book, known) = queues::book(&app).await;
+    known?;
     for _ in 0..CHANGES_MAX {
         let known = app.store.whole_schedule(id).await?.ok_or_else(not_found)?;
         if wanted.as_ref().is_some_and(|wanted| !wanted.contains(&known.revision)) {
@@ -109,7 +113,7 @@ pub(crate) async fn change(
         let revision = known.revision;
         let mut merged = serde_json::to_value(writable(known)).map_err(|_| Problem::internal())?;
         merge(&mut merged, Value::Object(patch.clone()));
-        let keep = validate::schedule(parse_json(merged.to_string().as_bytes())?)?;
+        let keep = validate::schedule(parse_json(merged.to_string().as_bytes())?, &book)?;
         may_run(&client, &keep.task)?;
         match app.store.change_schedule(id, revision, &keep).await? {
             Changed::Done(schedule) => return shown(&HeaderMap::new(), &schedule),
@@ -147,11 +151,7 @@ pub(crate) async fn pause(
     PathParameter(id): PathParameter<Uuid>,
     Json(asked): Json<PauseRequest>,
 ) -> Result<Response, Problem> {
-    let max = limits::PAUSE_REASON_CHARS_MAX;
-    if asked.reason.as_ref().is_some_and(|reason| reason.chars().count() > max || reason.contains('\0')) {
-        let detail = format!("must have at most {max} characters, and not the character NUL");
-        return Err(wrong("/reason", detail));
-    }
+    validate::pause_reason(asked.reason.as_deref())?;
     done(app.store.pause_schedule(id, asked.reason.as_deref()).await?)
 }
 

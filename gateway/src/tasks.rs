@@ -18,7 +18,7 @@ use crate::edge::client::Client;
 use crate::edge::scope;
 use crate::once::{self, Created};
 use crate::wait::Wait;
-use crate::{conditional, prefer, validate};
+use crate::{conditional, prefer, queues, validate};
 
 /// `POST /v1/tasks`
 pub(crate) async fn create(
@@ -26,11 +26,14 @@ pub(crate) async fn create(
     Extension(admission): Extension<Admission>,
     Extension(client): Extension<Client>,
     headers: HeaderMap,
-    Json(new): Json<NewTask>,
+    Json(mut new): Json<NewTask>,
 ) -> Result<Response, Problem> {
     bound_header(&headers, "Prefer", limits::REQUEST_HEADER_CHARS_MAX)?;
     let once = once::key(&headers)?.map(|key| (key, once::digest(&new)));
+    let (book, known) = queues::book(&app).await;
+    queues::fill(&book, &mut new);
     let task = validate::task(new)?;
+    known?;
     scope::require_for_commands(&client, std::slice::from_ref(&task), |_| String::new())?;
     let (created, wait, replayed) = match once {
         None => {

@@ -5,6 +5,7 @@
 
 pub(crate) mod hook;
 pub(crate) mod http;
+pub(crate) mod queue;
 pub(crate) mod schedule;
 pub(crate) mod url_worker;
 pub(crate) mod webhook;
@@ -23,7 +24,7 @@ use uuid::Uuid;
 
 /// The years that both JSON clients and the database can write.
 const YEARS: std::ops::RangeInclusive<i32> = 1970..=9999;
-const DEFAULT_QUEUE: &str = "default";
+pub(crate) const DEFAULT_QUEUE: &str = "default";
 /// Queues that nobody creates tasks in, and that can be looked at.
 const SYSTEM_QUEUES: [&str; 2] = [WEBHOOKS_QUEUE, CALLBACKS_QUEUE];
 
@@ -82,6 +83,9 @@ fn check(new: NewTask, errors: &mut Errors) -> Option<TaskToCreate> {
     }
     let requires = new.requires.unwrap_or_default();
     check_labels("/requires", &requires, limits::REQUIRES_MAX, errors);
+    if let Some(detail) = new.flow_key.as_deref().and_then(wrong_flow_key) {
+        errors.add("/flow_key", detail);
+    }
     let priority = whole("/priority", new.priority, 0, 0..=limits::PRIORITY_MAX, errors);
     let max_attempts =
         whole("/max_attempts", new.max_attempts, limits::ATTEMPTS_DEFAULT, 1..=limits::ATTEMPTS_MAX, errors);
@@ -104,6 +108,7 @@ fn check(new: NewTask, errors: &mut Errors) -> Option<TaskToCreate> {
         due,
         queue,
         requires,
+        flow_key: new.flow_key,
         priority: i16::try_from(priority).ok()?,
         max_attempts: i16::try_from(max_attempts).ok()?,
         retry: new.retry.filter(|policy| *policy != RetryPolicy::default()),
@@ -151,6 +156,15 @@ pub(crate) fn wrong_worker_id(id: &str) -> Option<String> {
     // In a path, `.` and `..` mean something else.
     let right = (1..=max).contains(&id.len()) && id.bytes().all(allowed) && !matches!(id, "." | "..");
     (!right).then(|| format!("must be 1 to {max} letters, digits, `.`, `_` and `-`"))
+}
+
+/// What is wrong with a flow key, if anything is.
+fn wrong_flow_key(key: &str) -> Option<String> {
+    let max = limits::FLOW_KEY_CHARS_MAX;
+    if key.contains('\0') {
+        return Some(NUL.into());
+    }
+    (!(1..=max).contains(&key.chars().count())).then(|| format!("must have 1 to {max} characters"))
 }
 
 fn check_tags(tags: &[String], errors: &mut Errors) {

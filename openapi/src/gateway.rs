@@ -11,6 +11,7 @@ use crate::bounds;
 use crate::coordinator::WorkerList;
 use crate::documents::{ApiKey, Failures, Headers, HookSignature, Schemas};
 use crate::event::{Event, EventType, LogTruncated, ServerSentEvent};
+use crate::gateway_queues as queues;
 use crate::gateway_schedules as schedules;
 use crate::health;
 use crate::hook::operations as hooks;
@@ -62,6 +63,11 @@ pub mod paths {
     pub const HOOK_ROTATE: &str = "/v1/hooks/{id}/rotate";
     pub const HOOK_DELIVERIES: &str = "/v1/hooks/{id}/deliveries";
     pub const HOOK_RECEIVE: &str = "/v1/hooks/{id}/receive";
+    pub const QUEUES: &str = "/v1/queues";
+    pub const QUEUE: &str = "/v1/queues/{queue}";
+    pub const QUEUE_PAUSE: &str = "/v1/queues/{queue}/pause";
+    pub const QUEUE_RESUME: &str = "/v1/queues/{queue}/resume";
+    pub const QUEUE_PURGE: &str = "/v1/queues/{queue}/purge";
     pub const DOCS: &str = "/docs";
     pub const DOCUMENT: &str = "/openapi/v1/gateway.json";
 }
@@ -738,6 +744,7 @@ pub fn revoke_key() {}
     tags(
         (name = "tasks", description = "Create work, see what came of it, cancel it, run it again. Live and finished tasks are one collection."),
         (name = "schedules", description = "Tasks that are made again and again, by a cron expression in a time zone or at a fixed interval."),
+        (name = "queues", description = "How tasks are let through: pause and resume, how many at once, how often, by queue and by key; defaults; purge."),
         (name = "webhooks", description = "Tell other apps what happens: signed deliveries, tried until they are taken, with a log and replay."),
         (name = "hooks", description = "Incoming webhooks: what another app sends becomes a task, once, after its sender was verified."),
         (name = "events", description = "Follow what happens as it happens: server-sent events, which resume where a client left off."),
@@ -753,6 +760,8 @@ pub fn revoke_key() {}
         schedules::create_schedule, schedules::list_schedules, schedules::preview_new_schedule, schedules::get_schedule,
         schedules::change_schedule, schedules::delete_schedule, schedules::pause_schedule, schedules::resume_schedule,
         schedules::trigger_schedule, schedules::backfill_schedule, schedules::preview_schedule, schedules::list_schedule_runs,
+        queues::list_queues, queues::get_queue, queues::change_queue, queues::reset_queue, queues::pause_queue, queues::resume_queue,
+        queues::purge_queue,
         webhooks::create_webhook, webhooks::list_webhooks, webhooks::get_webhook, webhooks::change_webhook, webhooks::delete_webhook, webhooks::rotate_webhook, webhooks::test_webhook, webhooks::replay_deliveries,
         webhooks::list_deliveries, webhooks::get_delivery, webhooks::replay_delivery,
         hooks::create_hook, hooks::list_hooks, hooks::get_hook, hooks::change_hook, hooks::delete_hook, hooks::rotate_hook,

@@ -17,6 +17,7 @@ pub mod key;
 pub mod limits;
 pub mod object;
 pub mod problem;
+pub mod queue;
 pub mod report;
 pub mod schedule;
 pub mod task;
@@ -25,6 +26,7 @@ mod whole;
 
 pub mod coordinator;
 pub mod gateway;
+pub mod gateway_queues;
 pub mod gateway_schedules;
 pub mod url_worker;
 pub mod worker;

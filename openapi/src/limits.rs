@@ -34,6 +34,18 @@ pub const REQUIRES_MAX: usize = 8;
 pub const REQUIREMENTS_MAX: usize = 1_000;
 /// Kinds of tasks that nobody can run, in the figures.
 pub const UNSERVED_MAX: usize = 100;
+/// Length of a task's flow key.
+pub const FLOW_KEY_CHARS_MAX: usize = 128;
+/// Flow keys of one queue that have tasks at once, in queues with limits by key.
+pub const FLOW_KEYS_MAX: usize = 1_000;
+/// Tasks of one queue, or of one of its flow keys, at once.
+pub const CONCURRENCY_MAX: i64 = 100_000;
+/// Tasks of a rate.
+pub const RATE_COUNT_MAX: i64 = 1_000_000;
+/// Longest period of a rate: a day.
+pub const RATE_SECONDS_MAX: i64 = 86_400;
+/// Tasks that one purge may cancel.
+pub const PURGE_MAX: i64 = 10_000;
 /// Tags of one task.
 pub const TAGS_MAX: usize = 20;
 /// Length of a tag.

@@ -47,6 +47,8 @@ pub enum Code {
     HookNotFound,
     /// The webhook has no delivery with this id.
     DeliveryNotFound,
+    /// No queue has this name.
+    QueueNotFound,
     /// The path exists, but not with this method; `Allow` lists those that do.
     MethodNotAllowed,
     /// The client took too long to send its request.
@@ -77,6 +79,8 @@ pub enum Code {
     TooManyRequirements,
     /// There are as many workers that are only a URL as an installation may have.
     TooManyUrlWorkers,
+    /// As many flow keys of the queue have tasks as may have some at once.
+    TooManyFlowKeys,
     /// There are as many schedules as this installation may have.
     TooManySchedules,
     /// There are as many webhooks as an installation may have.
@@ -122,6 +126,7 @@ impl Code {
         Code::WebhookNotFound,
         Code::HookNotFound,
         Code::DeliveryNotFound,
+        Code::QueueNotFound,
         Code::MethodNotAllowed,
         Code::RequestTimeout,
         Code::TaskStateConflict,
@@ -137,6 +142,7 @@ impl Code {
         Code::TooManyQueues,
         Code::TooManyRequirements,
         Code::TooManyUrlWorkers,
+        Code::TooManyFlowKeys,
         Code::TooManySchedules,
         Code::TooManyWebhooks,
         Code::TooManyHooks,
@@ -167,7 +173,8 @@ impl Code {
             | Code::ScheduleNotFound
             | Code::WebhookNotFound
             | Code::HookNotFound
-            | Code::DeliveryNotFound => StatusCode::NOT_FOUND,
+            | Code::DeliveryNotFound
+            | Code::QueueNotFound => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Code::TaskStateConflict
@@ -185,6 +192,7 @@ impl Code {
             | Code::TooManyQueues
             | Code::TooManyRequirements
             | Code::TooManyUrlWorkers
+            | Code::TooManyFlowKeys
             | Code::TooManySchedules
             | Code::TooManyWebhooks
             | Code::TooManyHooks => StatusCode::UNPROCESSABLE_ENTITY,
@@ -219,6 +227,7 @@ impl Code {
             Code::WebhookNotFound => "There is no such webhook",
             Code::HookNotFound => "There is no such incoming webhook",
             Code::DeliveryNotFound => "There is no such delivery",
+            Code::QueueNotFound => "There is no such queue",
             Code::MethodNotAllowed => "This path does not have this method",
             Code::RequestTimeout => "The request took too long to arrive",
             Code::TaskStateConflict => "The task's state does not allow this",
@@ -234,6 +243,7 @@ impl Code {
             Code::TooManyQueues => "There are too many queues",
             Code::TooManyRequirements => "There are too many combinations of required labels",
             Code::TooManyUrlWorkers => "There are too many workers that are only a URL",
+            Code::TooManyFlowKeys => "Too many flow keys have tasks at once",
             Code::TooManySchedules => "There are too many schedules",
             Code::TooManyWebhooks => "There are too many webhooks",
             Code::TooManyHooks => "There are too many incoming webhooks",

@@ -74,6 +74,10 @@ pub struct TaskTemplate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, bounds::LabelText>>)]
     pub requires: Option<BTreeMap<String, String>>,
+    /// Whose tasks these are, for limits by key: a tenant, a host. Queues with such limits let each key have its share: `docs/queues.md`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 128, pattern = "^[^\\u0000]+$", example = "tenant-7")]
+    pub flow_key: Option<String>,
     /// 0 to 9; higher first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 9, default = 0)]
@@ -111,6 +115,7 @@ impl From<TaskTemplate> for NewTask {
             delay_seconds: None,
             queue: template.queue,
             requires: template.requires,
+            flow_key: template.flow_key,
             priority: template.priority,
             max_attempts: template.max_attempts,
             retry: template.retry,

@@ -213,18 +213,22 @@ pub struct NewTask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, bounds::LabelText>>)]
     pub requires: Option<BTreeMap<String, String>>,
+    /// Whose task it is, for limits by key: a tenant, a host. Queues with such limits let each key have its share: `docs/queues.md`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 128, pattern = "^[^\\u0000]+$", example = "tenant-7")]
+    pub flow_key: Option<String>,
     /// 0 to 9; higher first. Waiting raises it by one a minute, so that nothing starves.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 0, maximum = 9, default = 0)]
     pub priority: Option<i64>,
-    /// Attempts before the task is FAILED.
+    /// Attempts before the task is FAILED. A queue may have another default.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 1, maximum = 100, default = 3)]
     pub max_attempts: Option<i64>,
-    /// When to try again.
+    /// When to try again. A queue may have another default.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::object::optional")]
     pub retry: Option<RetryPolicy>,
-    /// Longest duration of one attempt, in seconds.
+    /// Longest duration of one attempt, in seconds. A queue may have another default.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 1, maximum = 86400, default = 300)]
     pub timeout_seconds: Option<i64>,
@@ -380,6 +384,10 @@ pub struct Task {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = BTreeMap<String, bounds::LabelText>)]
     pub requires: BTreeMap<String, String>,
+    /// Whose task it is, for limits by key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 128, pattern = "^[^\\u0000]+$")]
+    pub flow_key: Option<String>,
     #[schema(minimum = 0, maximum = 9)]
     pub priority: i64,
     /// Attempts that have started, this one included.

@@ -1,6 +1,7 @@
 //! The requests of the collection, in the order in which they tell a story: what comes later uses the ids of what came before.
 
 mod hooks;
+mod queues;
 mod schedules;
 
 /// One request: of which operation, with what, and what must come of it.
@@ -145,6 +146,7 @@ pub(super) fn chapters() -> Vec<Chapter> {
         ("List and filter", lists()),
         ("What is refused", refusals()),
         ("Again and again", schedules::steps()),
+        ("Queues", queues::steps()),
         ("Follow what happens", events()),
         ("Figures and workers", fleet()),
         ("API keys", keys()),

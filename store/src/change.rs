@@ -1,5 +1,7 @@
 //! What users do to tasks: cancel and retry.
 
+use sqlx::types::Json;
+use sqlx::{Postgres, Transaction};
 use taskmaster_openapi::gateway::TaskFilter;
 use taskmaster_openapi::limits;
 use taskmaster_openapi::task::{Task, TaskStatus};
@@ -7,6 +9,8 @@ use uuid::Uuid;
 
 use crate::database::Store;
 use crate::error::StoreError;
+use crate::lanes::{Kind, LaneKey, Labels};
+use crate::queues::key_lanes::{KeyedWork, Placed};
 
 /// What a cancel came to.
 #[derive(Debug, Clone)]
@@ -50,9 +54,9 @@ with gone as (
 ), kept as (
     insert into task_history (id, finished_at, run_at, created_at, scheduled_at, claim, picked_at, started_at,
         cancel_requested_at, lane, timeout_seconds, priority, status, attempt, max_attempts, hand_backs, lost_workers,
-        worker_id, work, retry, tags, result, error, schedule_id, callbacks)
+        worker_id, work, retry, tags, result, error, schedule_id, callbacks, flow_key)
     select id, now(), run_at, created_at, scheduled_at, claim, picked_at, started_at, now(), lane, timeout_seconds, priority, 5,
-        attempt, max_attempts, hand_backs, lost_workers, worker_id, work, retry, tags, result, error, schedule_id, callbacks from gone
+        attempt, max_attempts, hand_backs, lost_workers, worker_id, work, retry, tags, result, error, schedule_id, callbacks, flow_key from gone
 ), noted as (
     insert into event_inbox (type, from_status, to_status, task_ids, lanes, attempts, workers, n)
     select 6, 0, 5, array_agg(id), array_agg(lane), array_agg(attempt), array_agg(worker_id), count(*)
@@ -75,9 +79,9 @@ with gone as (
        and not exists (select from attempts a where a.task_id = gone.id and a.claim = gone.claim)
 ), again as (
     insert into tasks (id, lane, priority, run_at, created_at, scheduled_at, claim, attempt, max_attempts, timeout_seconds,
-                       work, retry, tags, picked_at, started_at, worker_id, result, error, schedule_id, callbacks)
-    select id, lane, priority, now(), created_at, scheduled_at, claim, 0, max_attempts, timeout_seconds,
-           work, retry, tags, picked_at, started_at, worker_id, result, error, schedule_id, callbacks from gone
+                       work, retry, tags, picked_at, started_at, worker_id, result, error, schedule_id, callbacks, flow_key)
+    select id, coalesce((select m.lane from unnest($2::uuid[], $3::integer[]) as m(id, lane) where m.id = gone.id), lane), priority, now(), created_at, scheduled_at, claim, 0, max_attempts, timeout_seconds,
+           work, retry, tags, picked_at, started_at, worker_id, result, error, schedule_id, callbacks, flow_key from gone
     returning id, lane, priority
 ), noted as (
     insert into event_inbox (type, from_status, to_status, task_ids, lanes, attempts, n)
@@ -168,9 +172,52 @@ impl Store {
     }
 
     async fn retry_each(&self, ids: &[Uuid]) -> Result<usize, StoreError> {
-        let (moved, _): (i64, i64) = sqlx::query_as(RETRY).bind(ids).fetch_one(&self.pool).await?;
+        let (placed, (keyed, lanes)) = self.place_again(ids).await?;
+        let retry = sqlx::query_as(RETRY).bind(ids).bind(keyed).bind(lanes);
+        let (moved, _): (i64, i64) = match placed {
+            None => retry.fetch_one(&self.pool).await?,
+            Some(mut transaction) => {
+                let moved = retry.fetch_one(&mut *transaction).await?;
+                transaction.commit().await?;
+                moved
+            }
+        };
         self.events_waiting.notify_one();
         Ok(moved as usize)
+    }
+
+    /// The lanes of those of these ended tasks that have flow keys, held by a transaction: those that they were in may be others' now.
+    async fn place_again(
+        &self,
+        ids: &[Uuid],
+    ) -> Result<(Option<Transaction<'static, Postgres>>, (Vec<Uuid>, Vec<i32>)), StoreError> {
+        let rows: Vec<(Uuid, String, i16, Json<Labels>, String)> = sqlx::query_as(
+            "select h.id, l.queue, l.kind, l.requires, h.flow_key from task_history h cross join lateral (select * from lanes where id = h.lane limit 1) l
+              where h.id = any($1) and h.flow_key is not null and h.status in (4, 5)",
+        )
+        .bind(ids)
+        .fetch_all(&self.pool)
+        .await?;
+        if rows.is_empty() {
+            return Ok((None, Default::default()));
+        }
+        let work = |(id, queue, kind, Json(requires), key): (_, String, _, _, _)| {
+            let lane = LaneKey { queue: queue.into(), kind: Kind::from_code(kind), requires };
+            (id, KeyedWork { lane, key })
+        };
+        let works: Vec<(Uuid, KeyedWork)> = rows.into_iter().map(work).collect();
+        let Placed { transaction, lanes } =
+            self.begin_placed(works.iter().map(|(_, work)| work.clone()).collect()).await?;
+        let mut placed = Vec::with_capacity(works.len());
+        for (id, work) in &works {
+            let lane = match lanes.get(work) {
+                Some(lane) => *lane,
+                // The queue has no limits by key any more.
+                None => self.lanes.id_of(&self.pool, &work.lane).await?,
+            };
+            placed.push((*id, lane));
+        }
+        Ok((Some(transaction), placed.into_iter().unzip()))
     }
 
     /// Ids that match the filter and are in one of these states.

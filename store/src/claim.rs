@@ -4,8 +4,8 @@
 //! a low-water mark upwards, so that its cost does not grow with what was claimed before, nor with what is not due yet.
 
 use chrono::{DateTime, Utc};
-use sqlx::Row;
 use sqlx::types::Json;
+use sqlx::{PgConnection, Row};
 use taskmaster_openapi::task::Work;
 use uuid::Uuid;
 
@@ -67,6 +67,31 @@ pub struct Claimed {
     pub tasks: Vec<ClaimedTask>,
     /// The database's clock when the statement began.
     pub now: DateTime<Utc>,
+    /// Nothing was claimed because something has been set of a queue that is not known here: see [`Store::load_queues`].
+    pub is_stale: bool,
+    /// Lanes with tasks that are due, and that the limits of their queue hold back.
+    pub held_back: Vec<HeldBack>,
+}
+
+/// A lane that waits for room in its queue.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeldBack {
+    pub lane: i32,
+    /// There may be room in so many milliseconds.
+    pub ms: f64,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub coordinator_id: Uuid,
+    /// Of what is set of queues, as far as is known.
+    pub version: i64,
+    pub bands: &'a [BandFrom],
+    /// Lanes of queues with limits.
+    pub counted: &'a [i32],
+    pub seats: &'a [String],
+    pub horizon_ms: f64,
 }
 
 /// Waiting raises a task's priority by one in so many seconds.
@@ -78,6 +103,9 @@ pub const AGING_SECONDS: f64 = 60.0;
 ///
 /// Measured alternatives: an index that descends by priority, with one range for all, is an order of magnitude slower once
 /// dead rows pile up; joining by id instead of ctid costs a third more.
+///
+/// Nothing is claimed by a version of what is set of queues that is not the newest. What is in flight of queues with limits is counted: their
+/// tasks are in a claim of their own, which names its lanes, so that others need not be looked through.
 const CLAIM: &str = "
 with band as materialized (
     select b.lane, b.priority, b.max,
@@ -86,6 +114,7 @@ with band as materialized (
                and t.run_at <= now() + $6 * interval '1 millisecond' and t.status = 0
              order by t.run_at limit 1) as head
       from unnest($1::integer[], $2::smallint[], $3::timestamptz[], $9::integer[]) as b(lane, priority, low, max)
+     where $10 = (select version from queue_head)
 ), found as materialized (
     select due.place
       from (select * from band where head is not null
@@ -99,27 +128,30 @@ with band as materialized (
 ), seated as materialized (
     select place, row_number() over () as seat from found
 ), number as materialized (
-    select nextval(pg_get_serial_sequence('claims', 'id')) as claim where exists (select from seated)
+    select nextval(pg_get_serial_sequence('claims', 'id')) as claim,
+           case when cardinality($11::integer[]) > 0 then nextval(pg_get_serial_sequence('claims', 'id')) end as counted
+     where exists (select from seated)
 ), picked as (
     update tasks t
-       set status = 1, claim = number.claim, worker_id = ($8::text[])[($4::integer[])[seated.seat]], picked_at = now(), started_at = null
+       set status = 1, claim = case when t.lane = any($11) then number.counted else number.claim end,
+           worker_id = ($8::text[])[($4::integer[])[seated.seat]], picked_at = now(), started_at = null
       from seated, number
      where t.ctid = seated.place
     returning t.id, t.lane, t.priority, t.run_at, t.attempt, t.timeout_seconds, t.work, t.worker_id, t.claim, seated.seat
 ), recorded as (
-    insert into claims (id, coordinator_id, task_ids) overriding system value
-    select max(claim), $5, array_agg(id) from picked having count(*) > 0
+    insert into claims (id, coordinator_id, task_ids, lanes) overriding system value
+    select claim, $5, array_agg(id), case when bool_or(lane = any($11)) then array_agg(distinct lane) end from picked group by claim
 ), noted as (
     insert into event_inbox (type, from_status, to_status, task_ids, lanes, attempts, workers, n)
     select 1, 0, 1, array_agg(id), array_agg(lane), array_agg((attempt + 1)::smallint), array_agg(worker_id), count(*)
       from picked where lane > 0 having count(*) > 0
 )
-select id, lane, priority, run_at, attempt, timeout_seconds, work, claim, seat, now() as now,
-       (extract(epoch from run_at - clock_timestamp()) * 1000)::float8 as due_in_ms
-  from picked";
+select h.version, now() as now, p.id, p.lane, p.priority, p.run_at, p.attempt, p.timeout_seconds, p.work, p.claim, p.seat,
+       (extract(epoch from p.run_at - clock_timestamp()) * 1000)::float8 as due_in_ms
+  from queue_head h left join picked p on true";
 
 impl Store {
-    /// Claims due tasks for workers: at most one a seat. The first seat gets the task that is first in line.
+    /// Claims due tasks for workers: at most one a seat, and within the limits of queues. The first seat gets the task that is first in line.
     /// `seats` are worker ids; one worker may have several. Tasks count as due `horizon_ms` before their time.
     ///
     /// # Errors
@@ -131,49 +163,17 @@ impl Store {
         seats: &[String],
         horizon_ms: f64,
     ) -> Result<Claimed, StoreError> {
-        let lanes: Vec<i32> = bands.iter().map(|b| b.band.lane).collect();
-        let priorities: Vec<i16> = bands.iter().map(|b| b.band.priority).collect();
-        let low: Vec<DateTime<Utc>> = bands.iter().map(|b| b.low_water.unwrap_or(DateTime::UNIX_EPOCH)).collect();
-        let max: Vec<i32> = bands.iter().map(|b| i32::try_from(b.max).unwrap_or(i32::MAX)).collect();
-        // A place in an array of texts is found by walking there: seats name their workers by number.
-        let mut workers: Vec<&String> = seats.iter().collect();
-        workers.sort_unstable();
-        workers.dedup();
-        let number = |seat: &String| workers.partition_point(|worker| *worker < seat) as i32 + 1;
-        let seats: Vec<i32> = seats.iter().map(number).collect();
-        let rows = sqlx::query(CLAIM)
-            .bind(lanes)
-            .bind(priorities)
-            .bind(low)
-            .bind(seats)
-            .bind(coordinator_id)
-            .bind(horizon_ms)
-            .bind(AGING_SECONDS)
-            .bind(&workers)
-            .bind(max)
-            .fetch_all(&self.pool)
-            .await?;
-        if !rows.is_empty() {
+        let version = self.queue_book().version;
+        let asked = Asked { coordinator_id, version, bands, counted: &[], seats, horizon_ms };
+        let limited = self.limited_among(bands);
+        let claimed = match limited.is_empty() {
+            true => claim_on(&mut *self.pool.acquire().await?, &asked).await?,
+            false => self.claim_within_limits(&asked, limited).await?,
+        };
+        if !claimed.tasks.is_empty() {
             self.events_waiting.notify_one();
         }
-        let mut tasks = Vec::with_capacity(rows.len());
-        let mut now = DateTime::UNIX_EPOCH;
-        for row in rows {
-            now = row.try_get("now")?;
-            let Json(work): Json<Work> = row.try_get("work")?;
-            tasks.push(ClaimedTask {
-                task_id: row.try_get("id")?,
-                claim: row.try_get("claim")?,
-                band: Band { lane: row.try_get("lane")?, priority: row.try_get("priority")? },
-                run_at: row.try_get("run_at")?,
-                seat: usize::try_from(row.try_get::<i64, _>("seat")? - 1).unwrap_or_default(),
-                attempt: row.try_get::<i16, _>("attempt")? + 1,
-                due_in_ms: row.try_get("due_in_ms")?,
-                timeout_seconds: row.try_get("timeout_seconds")?,
-                work,
-            });
-        }
-        Ok(Claimed { tasks, now })
+        Ok(claimed)
     }
 
     /// When the next task of each band is due, in milliseconds from now (below 0 when it is late), looking `ahead_ms` into the
@@ -211,6 +211,15 @@ impl Store {
         Ok(self.lanes.all())
     }
 
+    /// Tells coordinators what may be claimed: see [`crate::wakeup::Channel::Due`].
+    ///
+    /// # Errors
+    /// When the database is not available.
+    pub async fn tell_due(&self, what: &str) -> Result<(), StoreError> {
+        sqlx::query("select pg_notify('taskmaster_due', $1)").bind(what).execute(&self.pool).await?;
+        Ok(())
+    }
+
     /// Forgets these claims: the database itself has confirmed, for each of their tasks, that it was taken out of flight.
     ///
     /// # Errors
@@ -237,4 +246,56 @@ impl Store {
         .await?;
         Ok(())
     }
+}
+
+/// The statement, for what is asked.
+pub(crate) async fn claim_on(connection: &mut PgConnection, asked: &Asked<'_>) -> Result<Claimed, StoreError> {
+    let lanes: Vec<i32> = asked.bands.iter().map(|b| b.band.lane).collect();
+    let priorities: Vec<i16> = asked.bands.iter().map(|b| b.band.priority).collect();
+    let low: Vec<DateTime<Utc>> = asked.bands.iter().map(|b| b.low_water.unwrap_or(DateTime::UNIX_EPOCH)).collect();
+    let max: Vec<i32> = asked.bands.iter().map(|b| i32::try_from(b.max).unwrap_or(i32::MAX)).collect();
+    // A place in an array of texts is found by walking there: seats name their workers by number.
+    let mut workers: Vec<&String> = asked.seats.iter().collect();
+    workers.sort_unstable();
+    workers.dedup();
+    let number = |seat: &String| workers.partition_point(|worker| *worker < seat) as i32 + 1;
+    let seats: Vec<i32> = asked.seats.iter().map(number).collect();
+    let rows = sqlx::query(CLAIM)
+        .bind(lanes)
+        .bind(priorities)
+        .bind(low)
+        .bind(seats)
+        .bind(asked.coordinator_id)
+        .bind(asked.horizon_ms)
+        .bind(AGING_SECONDS)
+        .bind(&workers)
+        .bind(max)
+        .bind(asked.version)
+        .bind(asked.counted)
+        .fetch_all(connection)
+        .await?;
+    let mut claimed = Claimed {
+        tasks: Vec::with_capacity(rows.len()),
+        now: DateTime::UNIX_EPOCH,
+        is_stale: false,
+        held_back: Vec::new(),
+    };
+    for row in rows {
+        claimed.now = row.try_get("now")?;
+        claimed.is_stale = row.try_get::<i64, _>("version")? != asked.version;
+        let Some(task_id) = row.try_get("id")? else { continue };
+        let Json(work): Json<Work> = row.try_get("work")?;
+        claimed.tasks.push(ClaimedTask {
+            task_id,
+            claim: row.try_get("claim")?,
+            band: Band { lane: row.try_get("lane")?, priority: row.try_get("priority")? },
+            run_at: row.try_get("run_at")?,
+            seat: usize::try_from(row.try_get::<i64, _>("seat")? - 1).unwrap_or_default(),
+            attempt: row.try_get::<i16, _>("attempt")? + 1,
+            due_in_ms: row.try_get("due_in_ms")?,
+            timeout_seconds: row.try_get("timeout_seconds")?,
+            work,
+        });
+    }
+    Ok(claimed)
 }

@@ -1,18 +1,19 @@
 //! Accepting tasks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use sqlx::{PgConnection, Postgres, Row, Transaction};
 use taskmaster_openapi::task::{Callback, RetryPolicy, Task, TaskStatus, Work};
 use uuid::Uuid;
 
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::lanes::{Labels, LaneKey};
+use crate::queues::key_lanes::{KeyedWork, Placed};
 use crate::row::{show_callbacks, show_work};
 
 /// When a task is due.
@@ -35,6 +36,8 @@ pub struct TaskToCreate {
     pub queue: String,
     /// Labels that its worker must have.
     pub requires: Labels,
+    /// Whose it is, for limits by key.
+    pub flow_key: Option<String>,
     pub priority: i16,
     pub max_attempts: i16,
     /// `None` is the default policy.
@@ -145,9 +148,9 @@ macro_rules! insert_sql {
             $begin,
             "
     select * from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::timestamptz[], $5::float8[], $6::smallint[],
-                         $7::integer[], $8::text[], $9::text[], $10::text[], $11::text[]::json[])
-      as i(id, lane, priority, at, delay_seconds, max_attempts, timeout_seconds, work, retry, tags, callbacks)",
-            stored_sql!(", callbacks", $condition, $answer)
+                         $7::integer[], $8::text[], $9::text[], $10::text[], $11::text[]::json[], $12::text[])
+      as i(id, lane, priority, at, delay_seconds, max_attempts, timeout_seconds, work, retry, tags, callbacks, flow_key)",
+            stored_sql!(", callbacks, flow_key", $condition, $answer)
         )
     };
 }
@@ -159,8 +162,8 @@ const INSERT_ONCE_AND_READ: &str = insert_sql!(
     "
 with once as materialized (
     insert into idempotency_keys (principal, key, payload_hash, task_ids, expires_at)
-    select $12, $13, $14, $1, now() + $15 * interval '1 second'
-     where pg_try_advisory_xact_lock(hashtextextended($12 || ' ' || $13, 0))
+    select $13, $14, $15, $1, now() + $16 * interval '1 second'
+     where pg_try_advisory_xact_lock(hashtextextended($13 || ' ' || $14, 0))
     on conflict do nothing returning true
 ), input as (",
     "where exists (select from once)",
@@ -238,7 +241,8 @@ impl Store {
         sql: &'static str,
         key: Option<&OnceKey>,
     ) -> Result<Vec<PgRow>, StoreError> {
-        let columns = self.columns(tasks).await?;
+        let mut columns = self.columns(tasks).await?;
+        let placed = self.place(tasks, &mut columns).await?;
         let mut query = sqlx::query(sql)
             .bind(columns.id)
             .bind(columns.lane)
@@ -250,13 +254,40 @@ impl Store {
             .bind(columns.work)
             .bind(columns.retry)
             .bind(columns.tags)
-            .bind(columns.callbacks);
+            .bind(columns.callbacks)
+            .bind(columns.flow_key);
         if let Some(key) = key {
             query = query.bind(&key.principal).bind(&key.key).bind(&key.payload_hash).bind(key.kept.as_secs_f64());
         }
-        let rows = query.fetch_all(&self.pool).await?;
+        let rows = match placed {
+            None => query.fetch_all(&self.pool).await?,
+            Some(mut transaction) => {
+                let rows = query.fetch_all(&mut *transaction).await?;
+                transaction.commit().await?;
+                rows
+            }
+        };
         self.events_waiting.notify_one();
         Ok(rows)
+    }
+
+    /// Tasks with flow keys go where those of their key are, in queues with limits by key: the transaction holds their lanes.
+    async fn place(
+        &self,
+        tasks: &[TaskToCreate],
+        columns: &mut Columns,
+    ) -> Result<Option<Transaction<'static, Postgres>>, StoreError> {
+        let wanted: BTreeSet<KeyedWork> = tasks.iter().filter_map(KeyedWork::of).collect();
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let Placed { transaction, lanes } = self.begin_placed(wanted).await?;
+        for (task, lane) in tasks.iter().zip(&mut columns.lane) {
+            if let Some(of_key) = KeyedWork::of(task).and_then(|work| lanes.get(&work)) {
+                *lane = *of_key;
+            }
+        }
+        Ok(Some(transaction))
     }
 
     async fn columns(&self, tasks: &[TaskToCreate]) -> Result<Columns, StoreError> {
@@ -281,6 +312,7 @@ impl Store {
             columns.retry.push(task.retry.as_ref().map(to_json).transpose()?);
             columns.tags.push((!task.tags.is_empty()).then(|| to_json(&task.tags)).transpose()?);
             columns.callbacks.push(task.callbacks.as_ref().map(to_json).transpose()?);
+            columns.flow_key.push(task.flow_key.clone());
         }
         Ok(columns)
     }
@@ -300,6 +332,7 @@ struct Columns {
     retry: Vec<Option<String>>,
     tags: Vec<Option<String>>,
     callbacks: Vec<Option<String>>,
+    flow_key: Vec<Option<String>>,
 }
 
 pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
@@ -333,6 +366,7 @@ fn shown(
         http: None,
         queue: task.queue.clone(),
         requires: task.requires.clone(),
+        flow_key: task.flow_key.clone(),
         priority: task.priority.into(),
         attempt: 0,
         max_attempts: task.max_attempts.into(),

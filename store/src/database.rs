@@ -42,6 +42,8 @@ pub struct Store {
     /// What `read_…` may ask instead: see [`crate::replica`].
     pub(crate) replica: Option<Arc<Replica>>,
     pub(crate) lanes: crate::lanes::Lanes,
+    /// What is known of what is set of queues.
+    pub(crate) queues: Arc<crate::queues::book::Known>,
     pub(crate) backlogs: Arc<crate::backlog::Backlogs>,
     /// Where the inbox of events begins.
     pub(crate) inbox: Arc<crate::events::Inbox>,
@@ -58,6 +60,7 @@ impl Store {
             pool: pool(options, args, Role::Primary),
             replica: None,
             lanes: crate::lanes::Lanes::default(),
+            queues: Arc::default(),
             backlogs: Arc::default(),
             inbox: Arc::default(),
             events_waiting: Arc::default(),
@@ -131,6 +134,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (10, "webhooks", include_str!("../../migrations/0010_webhooks.sql")),
     (12, "hooks", include_str!("../../migrations/0012_hooks.sql")),
     (14, "workers", include_str!("../../migrations/0014_workers.sql")),
+    (11, "queues", include_str!("../../migrations/0011_queues.sql")),
 ];
 
 fn migrator() -> Migrator {

@@ -20,6 +20,9 @@ pub enum StoreError {
         limits::REQUIREMENTS_MAX
     )]
     TooManyRequirements,
+    /// As many flow keys of the queue have tasks as may have some at once.
+    #[error("{} flow keys of the queue have tasks, the most that may have some at once", limits::FLOW_KEYS_MAX)]
+    TooManyFlowKeys,
     /// Anything else is a defect of ours.
     #[error("the database refused a statement: {0}")]
     Defect(sqlx::Error),
@@ -83,6 +86,14 @@ impl From<StoreError> for Problem {
                 format!(
                     "this installation has {} combinations of a queue and required labels, the most there may be; use one of them",
                     limits::REQUIREMENTS_MAX
+                ),
+            ),
+            StoreError::TooManyFlowKeys => Problem::field(
+                Code::TooManyFlowKeys,
+                "/flow_key",
+                format!(
+                    "{} flow keys of the queue have tasks, the most that may have some at once; try again when some have ended",
+                    limits::FLOW_KEYS_MAX
                 ),
             ),
             StoreError::Defect(cause) => {

@@ -19,7 +19,7 @@ use crate::error::StoreError;
 pub type Labels = BTreeMap<String, String>;
 
 /// A kind of work, as far as it decides who can do it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     Http = 0,
     Command = 1,
@@ -33,7 +33,7 @@ impl Kind {
         }
     }
 
-    fn from_code(code: i16) -> Self {
+    pub(crate) fn from_code(code: i16) -> Self {
         if code == Kind::Http as i16 { Kind::Http } else { Kind::Command }
     }
 }
@@ -44,7 +44,7 @@ pub const fn is_system(lane: i32) -> bool {
 }
 
 /// What the tasks of a lane have in common: all that decides who can run them.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneKey {
     pub queue: Arc<str>,
     pub kind: Kind,
@@ -79,6 +79,7 @@ pub struct Lane {
 #[derive(Debug, Default)]
 struct Known {
     by_id: HashMap<i32, Lane>,
+    /// Of those of users that have no flow key: whose lanes those are changes.
     by_key: HashMap<LaneKey, i32>,
 }
 
@@ -120,12 +121,12 @@ impl Lanes {
 
     /// Learns every lane there is.
     pub(crate) async fn load(&self, database: impl PgExecutor<'_>) -> Result<(), StoreError> {
-        let rows: Vec<(i32, String, i16, Json<Labels>)> =
-            sqlx::query_as("select id, queue, kind, requires from lanes").fetch_all(database).await?;
+        let rows: Vec<(i32, String, i16, Json<Labels>, bool)> =
+            sqlx::query_as("select id, queue, kind, requires, flow <> '' from lanes").fetch_all(database).await?;
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for (id, queue, kind, Json(requires)) in rows {
+        for (id, queue, kind, Json(requires), has_key) in rows {
             let key = LaneKey { queue: queue.into(), kind: Kind::from_code(kind), requires };
-            if !is_system(id) {
+            if !has_key {
                 known.by_key.insert(key.clone(), id);
             }
             known.by_id.insert(id, Lane { id, key });
@@ -177,8 +178,8 @@ impl Lanes {
 /// Whether there may be one lane more, of this key. Coordinators look at every lane, and no lane ever goes.
 async fn within_bounds(pool: &PgPool, key: &LaneKey) -> Result<(), StoreError> {
     let (queues, requirements): (i64, i64) = sqlx::query_as(
-        "select count(distinct queue) filter (where queue <> $1), count(*) filter (where requires <> '{}')
-           from lanes where id > 0",
+        "select (select count(*) from (select queue from lanes where id > 0 union select queue from queues) every where queue <> $1),
+                (select count(*) from lanes where id > 0 and flow = '' and requires <> '{}')",
     )
     .bind(&*key.queue)
     .fetch_one(pool)

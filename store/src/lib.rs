@@ -23,6 +23,7 @@ pub mod rescue;
 
 pub mod hooks;
 pub mod keys;
+pub mod queues;
 pub mod quotas;
 
 pub mod schedules;

@@ -72,11 +72,11 @@ with start as (
 ), kept as (
     insert into task_history (id, finished_at, run_at, created_at, scheduled_at, claim, picked_at, started_at,
         cancel_requested_at, lane, timeout_seconds, priority, status, attempt, max_attempts, hand_backs, lost_workers,
-        worker_id, work, retry, tags, result, error, schedule_id, callbacks)
+        worker_id, work, retry, tags, result, error, schedule_id, callbacks, flow_key)
     select id, greatest(s.started_at, now() - coalesce(ended_ms, 0) * interval '1 millisecond'), run_at, created_at,
         scheduled_at, claim, picked_at, s.started_at, cancel_requested_at, lane, timeout_seconds, priority, 3,
         attempt + unstarted, max_attempts, hand_backs, lost_workers, worker_id, work, retry, tags, new_result::json, null, schedule_id,
-        callbacks
+        callbacks, flow_key
       from gone, lateral (select coalesce(gone.started_at,
         greatest(picked_at, now() - coalesce(started_ms, 0) * interval '1 millisecond')) as started_at) s
 ), noted as (
@@ -133,12 +133,12 @@ with verdict as (
 ), kept as (
     insert into task_history (id, finished_at, run_at, created_at, scheduled_at, claim, picked_at, started_at,
         cancel_requested_at, lane, timeout_seconds, priority, status, attempt, max_attempts, hand_backs, lost_workers,
-        worker_id, work, retry, tags, result, error, schedule_id, callbacks)
+        worker_id, work, retry, tags, result, error, schedule_id, callbacks, flow_key)
     select b.id, greatest(b.new_started_at, b.asked_ended_at), b.run_at, b.created_at, b.scheduled_at, b.claim,
         b.picked_at, b.new_started_at, b.cancel_requested_at, b.lane, b.timeout_seconds, b.priority,
         case b.next when 1 then 4 else 5 end, b.new_attempt, b.max_attempts, b.hand_backs + b.hand_back::int, b.new_lost_workers,
         b.worker_id, b.work, b.retry, b.tags, coalesce(b.new_result::json, b.result), coalesce(b.new_error::json, b.error),
-        b.schedule_id, b.callbacks
+        b.schedule_id, b.callbacks, b.flow_key
       from before b join gone g on g.id = b.id
 ), failed as (
     insert into schedule_failures (schedule_id) select schedule_id from before where next = 1 and schedule_id is not null

@@ -23,7 +23,7 @@ macro_rules! task_columns {
         concat!(
             "id, run_at, created_at, scheduled_at, claim, picked_at, started_at, cancel_requested_at, lane, timeout_seconds, \
              priority, status, attempt, max_attempts, hand_backs, lost_workers, worker_id, work, retry, tags, result, error, \
-             schedule_id, callbacks, ",
+             schedule_id, callbacks, flow_key, ",
             $finished_at,
             " as finished_at"
         )
@@ -74,6 +74,7 @@ impl<'r> FromRow<'r, PgRow> for TaskRow {
             http: None,
             queue: String::new(),
             requires: BTreeMap::new(),
+            flow_key: row.try_get("flow_key")?,
             priority: row.try_get::<i16, _>("priority")?.into(),
             attempt: row.try_get::<i16, _>("attempt")?.into(),
             max_attempts: row.try_get::<i16, _>("max_attempts")?.into(),

@@ -145,7 +145,7 @@ macro_rules! schedule_columns {
         concat!(
             crate::schedules::clockwork_columns!(),
             ", revision, name, catch_up, catch_up_window_seconds, pause_after_failures, lane, timeout_seconds, priority, max_attempts,
-             work, retry, tags, callbacks, changed_at, paused_at, pause_reason, now() as now,
+             work, retry, tags, callbacks, flow_key, changed_at, paused_at, pause_reason, now() as now,
              case when last_fire_at <= now() then last_fire_at
                   else (select r.fire_at from schedule_runs r
                          where r.schedule_id = schedules.id and r.fire_at <= now() and r.kind = 0 and r.state = 0
@@ -165,6 +165,7 @@ impl<'r> FromRow<'r, PgRow> for ScheduleRow {
         let next = recurrence.and_then(|recurrence| recurrence.next(now));
         let Json(work): Json<Work> = row.try_get("work")?;
         let mut task = TaskTemplate {
+            flow_key: row.try_get("flow_key")?,
             priority: Some(row.try_get::<i16, _>("priority")?.into()),
             max_attempts: Some(row.try_get::<i16, _>("max_attempts")?.into()),
             retry: row.try_get::<Option<Json<RetryPolicy>>, _>("retry")?.map(|json| json.0),

@@ -83,6 +83,10 @@ async fn path_of(api: &Api, shown: &Shown) -> String {
     if path.contains("{worker_id}") {
         return path.replace("{worker_id}", &api.worker_ids().await[0]);
     }
+    if path.contains("{queue}") {
+        api.create(json!({"command": "true", "queue": "shown"})).await;
+        return path.replace("{queue}", "shown");
+    }
     let id = match path {
         _ if !path.contains("{id}") => String::new(),
         "/v1/keys/{id}" | "/v1/keys/{id}/rotate" => {

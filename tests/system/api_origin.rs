@@ -32,7 +32,11 @@ async fn operations(api: &Api, task: Uuid, worker_id: &str) -> Vec<Operation> {
             };
             let method = method.to_uppercase().parse().unwrap();
             let id = task.to_string();
-            let path = path.replace("{id}", &id).replace("{delivery_id}", &id).replace("{worker_id}", worker_id);
+            let path = path
+                .replace("{id}", &id)
+                .replace("{delivery_id}", &id)
+                .replace("{worker_id}", worker_id)
+                .replace("{queue}", "mail");
             operations.push(Operation { method, path, body });
         }
     }

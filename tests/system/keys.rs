@@ -180,7 +180,11 @@ async fn every_operation_is_allowed_by_its_scope_and_by_admin_and_by_no_other() 
             }
             let wanted: Scope = operation["security"][1]["api_key"][0].as_str().unwrap().parse().unwrap();
             let id = if path.contains("/keys/") { "000000000000" } else { "01890a5d-ac96-774b-bcce-b302099a8057" };
-            let concrete = path.replace("{id}", id).replace("{delivery_id}", id).replace("{worker_id}", "nobody");
+            let concrete = path
+                .replace("{id}", id)
+                .replace("{delivery_id}", id)
+                .replace("{worker_id}", "nobody")
+                .replace("{queue}", "mail");
             let method: Method = method.to_uppercase().parse().unwrap();
             for (held, token) in &keys {
                 let (status, code) = asked(&api.with_key(token), method.clone(), &concrete, None).await;

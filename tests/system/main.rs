@@ -18,6 +18,7 @@ mod hooks;
 mod hostile;
 mod keys;
 mod outcomes;
+mod queues;
 mod quotas;
 mod requires;
 mod restarts;

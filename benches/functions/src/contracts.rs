@@ -129,5 +129,6 @@ fn task(i: usize) -> Task {
         schedule_id: None,
         callback: None,
         failure_callback: None,
+        flow_key: None,
     }
 }

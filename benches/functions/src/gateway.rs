@@ -23,7 +23,7 @@ pub(crate) const FUNCTIONS: Part = &[
 fn batch(keyed: bool) -> Call {
     let tasks: Vec<_> = (0..ITEMS).map(samples::new_task).collect();
     let body = json!({ "tasks": tasks }).to_string();
-    Box::new(move || hot::parse_batch(body.as_bytes(), keyed).map_or(0, |(tasks, _)| tasks.len()))
+    Box::new(move || hot::parse_batch(body.as_bytes(), keyed, &Default::default()).map_or(0, |(tasks, _)| tasks.len()))
 }
 
 fn single_tasks() -> Call {

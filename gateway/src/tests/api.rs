@@ -89,7 +89,11 @@ async fn every_operation_is_reached_and_other_methods_are_refused_with_allow() {
         paths.into_iter().flat_map(|path| ["GET", "POST", "DELETE", "PUT", "PATCH"].map(|method| (method, path)));
     join_all(tries.map(async |(method, path)| {
         let allowed: Vec<&str> = operations.iter().filter(|(_, p)| p == path).map(|(m, _)| m.as_str()).collect();
-        let concrete = path.replace("{id}", NIL).replace("{delivery_id}", NIL).replace("{worker_id}", "w-1");
+        let concrete = path
+            .replace("{id}", NIL)
+            .replace("{delivery_id}", NIL)
+            .replace("{worker_id}", "w-1")
+            .replace("{queue}", "mail");
         let answer = gateway.send(request(method, &concrete).body(Body::empty()).unwrap()).await;
         let refused = answer.status == StatusCode::METHOD_NOT_ALLOWED;
         assert_eq!(refused, !allowed.contains(&method), "{method} {concrete}: {}", answer.status);

@@ -56,7 +56,11 @@ async fn a_web_page_of_another_origin_can_do_nothing() {
     let gateway = Gateway::new(Config::default());
     let operations = crate::router::public().into_iter().chain(crate::router::forwarded());
     for Operation { method, path, .. } in operations {
-        let path = path.replace("{id}", NIL).replace("{delivery_id}", NIL).replace("{worker_id}", "w-1");
+        let path = path
+            .replace("{id}", NIL)
+            .replace("{delivery_id}", NIL)
+            .replace("{worker_id}", "w-1")
+            .replace("{queue}", "mail");
         for attack in ATTACKS {
             let mut request = request(method.as_str(), &path).header("content-type", "application/json");
             request.headers_mut().unwrap().remove("host");

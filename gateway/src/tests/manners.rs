@@ -12,7 +12,11 @@ use super::*;
 fn paths() -> BTreeMap<String, Vec<String>> {
     let mut paths: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for operation in crate::router::public().into_iter().chain(crate::router::forwarded()) {
-        let path = operation.path.replace("{id}", &uuid::Uuid::nil().to_string()).replace("{worker_id}", "w-1");
+        let path = operation
+            .path
+            .replace("{id}", &uuid::Uuid::nil().to_string())
+            .replace("{worker_id}", "w-1")
+            .replace("{queue}", "mail");
         paths.entry(path).or_default().push(operation.method.to_string());
     }
     for open in ["/livez", "/readyz", "/", "/docs", "/docs/", "/docs/index.css", "/openapi/v1/gateway.json"] {

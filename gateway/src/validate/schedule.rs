@@ -2,19 +2,21 @@
 
 use chrono::{DateTime, Utc};
 use taskmaster_openapi::schedule::{NewSchedule, PreviewRequest};
-use taskmaster_openapi::{Problem, limits};
+use taskmaster_openapi::{Code, Problem, limits};
+use taskmaster_store::queues::book::QueueBook;
 use taskmaster_store::schedules::recurrence::WrongRecurrence;
 use taskmaster_store::schedules::{Beat, ScheduleToKeep, Timing};
 
 use super::{Errors, NUL, check, is_storable, whole};
+use crate::queues;
 
 const TIME_ZONE: &str = "UTC";
 
-/// Checks a schedule that is to be created, or as it is to be.
+/// Checks a schedule that is to be created, or as it is to be. What its tasks do not say, their queue says.
 ///
 /// # Errors
 /// `validation_failed` with every field that is wrong.
-pub(crate) fn schedule(new: NewSchedule) -> Result<ScheduleToKeep, Problem> {
+pub(crate) fn schedule(new: NewSchedule, book: &QueueBook) -> Result<ScheduleToKeep, Problem> {
     let mut errors = Errors::default();
     if let Some(detail) = new.name.as_deref().and_then(wrong_name) {
         errors.add("/name", detail);
@@ -42,7 +44,9 @@ pub(crate) fn schedule(new: NewSchedule) -> Result<ScheduleToKeep, Problem> {
         whole("/pause_after_failures", Some(count), count, range, &mut errors)
     });
     errors.prefix = "/task".into();
-    let task = check(new.task.into(), &mut errors);
+    let mut task = new.task.into();
+    queues::fill(book, &mut task);
+    let task = check(task, &mut errors);
     match (timing, task) {
         (Some(timing), Some(task)) if errors.count == 0 => Ok(ScheduleToKeep {
             name: new.name,
@@ -81,6 +85,19 @@ pub(crate) fn wrong_name(name: &str) -> Option<String> {
         return Some(NUL.into());
     }
     (!(1..=max).contains(&name.chars().count())).then(|| format!("must have 1 to {max} characters"))
+}
+
+/// Checks why something is paused.
+///
+/// # Errors
+/// `validation_failed`.
+pub(crate) fn pause_reason(reason: Option<&str>) -> Result<(), Problem> {
+    let max = limits::PAUSE_REASON_CHARS_MAX;
+    if reason.is_some_and(|reason| reason.chars().count() > max || reason.contains('\0')) {
+        let detail = format!("must have at most {max} characters, and not the character NUL");
+        return Err(Problem::field(Code::ValidationFailed, "/reason", detail));
+    }
+    Ok(())
 }
 
 /// When a schedule is to occur, as asked for.
@@ -145,7 +162,7 @@ mod tests {
     use super::*;
 
     fn pointers(body: &str) -> Vec<String> {
-        let checked = schedule(serde_json::from_str(body).unwrap());
+        let checked = schedule(serde_json::from_str(body).unwrap(), &QueueBook::default());
         checked.err().map(|problem| problem.errors.into_iter().map(|error| error.pointer).collect()).unwrap_or_default()
     }
 

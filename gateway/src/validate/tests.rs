@@ -377,6 +377,7 @@ fn any_task() -> impl Strategy<Value = NewTask> {
                     tags,
                     callback: None,
                     failure_callback: None,
+                    flow_key: None,
                 }
             },
         )

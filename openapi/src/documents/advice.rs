@@ -28,6 +28,7 @@ pub(super) fn advice(code: Code) -> &'static str {
         Code::DeliveryNotFound => {
             "It may be too long ago. `GET /v1/webhooks/{id}/deliveries` lists those that are kept."
         }
+        Code::QueueNotFound => "`GET /v1/queues` lists those that there are.",
         Code::MethodNotAllowed => "`Allow` lists those that it has.",
         Code::RequestTimeout => "Send the whole body at once.",
         Code::TaskStateConflict => "`detail` says where the task stands; look at it again.",
@@ -45,6 +46,7 @@ pub(super) fn advice(code: Code) -> &'static str {
             "Require what groups of workers have in common, not what differs from task to task."
         }
         Code::TooManyUrlWorkers => "Delete those that are needed no longer.",
+        Code::TooManyFlowKeys => "Try again when the tasks of some keys have ended, or let keys share.",
         Code::TooManySchedules => "Delete those that are needed no longer.",
         Code::TooManyWebhooks => "Delete those that are needed no longer.",
         Code::TooManyHooks => "Delete those that are needed no longer.",

@@ -49,10 +49,11 @@ impl Modify for Failures {
 
 /// Codes that do not follow from an operation's shape.
 const OWN: &[(&str, &[Code])] = &[
-    ("createTask", &[Code::TooManyQueues, Code::TooManyRequirements]),
-    ("createTaskBatch", &[Code::TooManyQueues, Code::TooManyRequirements]),
+    ("createTask", &[Code::TooManyQueues, Code::TooManyRequirements, Code::TooManyFlowKeys]),
+    ("createTaskBatch", &[Code::TooManyQueues, Code::TooManyRequirements, Code::TooManyFlowKeys]),
     ("cancelTask", &[Code::TaskStateConflict]),
-    ("retryTask", &[Code::TaskStateConflict]),
+    ("retryTask", &[Code::TaskStateConflict, Code::TooManyFlowKeys]),
+    ("retryTasks", &[Code::TooManyFlowKeys]),
     ("scaleWorkers", &[Code::ScalingUnsupported]),
     ("createKey", &[Code::InvalidHeader]),
     ("rotateKey", &[Code::KeyNotActive]),
@@ -62,9 +63,11 @@ const OWN: &[(&str, &[Code])] = &[
     ("deleteUrlWorker", &[Code::WorkerNotFound]),
     (
         "createSchedule",
-        &[Code::TooManySchedules, Code::TooManyQueues, Code::TooManyRequirements, Code::ScheduleNameTaken],
+        &[Code::TooManySchedules, Code::TooManyQueues, Code::TooManyRequirements, Code::TooManyFlowKeys, Code::ScheduleNameTaken],
     ),
-    ("changeSchedule", &[Code::TooManyQueues, Code::TooManyRequirements, Code::ScheduleNameTaken]),
+    ("changeSchedule", &[Code::TooManyQueues, Code::TooManyRequirements, Code::TooManyFlowKeys, Code::ScheduleNameTaken]),
+    ("changeQueue", &[Code::TooManyQueues]),
+    ("pauseQueue", &[Code::TooManyQueues]),
     ("createWebhook", &[Code::TooManyWebhooks]),
     ("testWebhook", &[Code::WebhookDisabled]),
     ("replayDeliveries", &[Code::WebhookDisabled]),
@@ -87,6 +90,9 @@ const RECEIVED: [Code; 11] = [
     Code::ShuttingDown,
     Code::Timeout,
 ];
+
+/// Operations on a queue that must be there.
+const QUEUE: [&str; 4] = ["getQueue", "resetQueue", "resumeQueue", "purgeQueue"];
 
 /// Words in the ids of operations on a webhook.
 const WEBHOOK: [&str; 2] = ["Webhook", "Deliver"];
@@ -149,6 +155,7 @@ fn codes(shape: &Shape) -> Vec<Code> {
         (shape.has("path", "id") && of_webhook, &[Code::WebhookNotFound]),
         (shape.has("path", "id") && shape.id.contains("Hook") && is_api, &[Code::HookNotFound]),
         (shape.has("path", "delivery_id"), &[Code::DeliveryNotFound]),
+        (QUEUE.contains(&shape.id.as_str()), &[Code::QueueNotFound]),
         (shape.has("header", "If-Match"), &[Code::PreconditionFailed]),
         (shape.scheme.as_deref() == Some("api_key"), &GATEWAY),
         (shape.scheme.as_deref() == Some("worker_token"), &COORDINATOR),

@@ -3,6 +3,8 @@
 //! Tasks are made a little ahead of their time. When a schedule is changed, paused or deleted, those that are not due yet and that no
 //! worker has are withdrawn: what happens from then on is what the schedule says from then on.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use sqlx::{PgConnection, Row};
@@ -10,10 +12,11 @@ use taskmaster_openapi::schedule::Schedule;
 use uuid::Uuid;
 
 use crate::change::CANCEL;
-use crate::create::{Known, OnceKey, take_key, to_json};
+use crate::create::{Known, OnceKey, TaskToCreate, take_key, to_json};
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::lanes::LaneKey;
+use crate::queues::key_lanes::KeyedWork;
 
 use super::plan::wake_at;
 use super::{Beat, Clockwork, ScheduleRow, ScheduleToKeep, clockwork_columns, schedule_columns};
@@ -50,15 +53,15 @@ pub enum Refusal {
 
 const INSERT: &str = "
 insert into schedules (id, name, cron, every_seconds, time_zone, starts_at, ends_at, jitter_seconds, overlap, catch_up,
-    catch_up_window_seconds, pause_after_failures, lane, timeout_seconds, priority, max_attempts, work, retry, tags, next_fire_at, wake_at, callbacks)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::json, $18::json, $19::jsonb, $20, $21, $22::json)";
+    catch_up_window_seconds, pause_after_failures, lane, timeout_seconds, priority, max_attempts, work, retry, tags, next_fire_at, wake_at, callbacks, flow_key)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::json, $18::json, $19::jsonb, $20, $21, $22::json, $23)";
 
 const UPDATE: &str = "
 update schedules
    set name = $2, cron = $3, every_seconds = $4, time_zone = $5, starts_at = $6, ends_at = $7, jitter_seconds = $8, overlap = $9,
        catch_up = $10, catch_up_window_seconds = $11, pause_after_failures = $12, lane = $13, timeout_seconds = $14, priority = $15,
        max_attempts = $16, work = $17::json, retry = $18::json, tags = $19::jsonb, next_fire_at = $20, wake_at = $21,
-       callbacks = $22::json,
+       callbacks = $22::json, flow_key = $23,
        is_over = false, revision = revision + 1, changed_at = now()
  where id = $1";
 
@@ -77,11 +80,10 @@ impl Store {
         max: i64,
         once: Option<&OnceKey>,
     ) -> Result<Made, StoreError> {
-        let lane = self.lanes.id_of(&self.pool, &LaneKey::of(&schedule.task)).await?;
         if schedule.task.callbacks.is_some() {
             self.expect_callbacks().await?;
         }
-        let mut transaction = self.begin().await?;
+        let (mut transaction, lane) = self.begin_in_lane(&schedule.task).await?;
         if let Some(key) = once
             && !take_key(&mut transaction, key, &[id]).await?
         {
@@ -169,11 +171,10 @@ impl Store {
         revision: i64,
         schedule: &ScheduleToKeep,
     ) -> Result<Changed, StoreError> {
-        let lane = self.lanes.id_of(&self.pool, &LaneKey::of(&schedule.task)).await?;
         if schedule.task.callbacks.is_some() {
             self.expect_callbacks().await?;
         }
-        let mut transaction = self.begin().await?;
+        let (mut transaction, lane) = self.begin_in_lane(&schedule.task).await?;
         let Some(locked) = lock(&mut transaction, id).await? else { return Ok(Changed::Refused(Refusal::NotFound)) };
         if locked.revision != revision {
             return Ok(Changed::Refused(Refusal::WrongRevision));
@@ -244,6 +245,18 @@ impl Store {
         transaction.commit().await?;
         self.events_waiting.notify_one();
         Ok(None)
+    }
+
+    /// Begins a transaction, with the lane of the schedule's tasks. One of a flow key stays the key's for as long as the schedule has it.
+    async fn begin_in_lane(
+        &self,
+        task: &TaskToCreate,
+    ) -> Result<(sqlx::Transaction<'static, sqlx::Postgres>, i32), StoreError> {
+        let lane = self.lanes.id_of(&self.pool, &LaneKey::of(task)).await?;
+        let Some(work) = KeyedWork::of(task) else { return Ok((self.begin().await?, lane)) };
+        let placed = self.begin_placed(BTreeSet::from([work.clone()])).await?;
+        let lane = placed.lanes.get(&work).copied().unwrap_or(lane);
+        Ok((placed.transaction, lane))
     }
 
     async fn finish_change(
@@ -370,6 +383,7 @@ async fn write(
         .bind(next)
         .bind(wake_at(next, schedule.overlap))
         .bind(task.callbacks.as_ref().map(to_json).transpose()?)
+        .bind(&task.flow_key)
         .execute(connection)
         .await;
     match written {

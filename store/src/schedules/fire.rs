@@ -259,9 +259,9 @@ with runs as (
     returning r.schedule_id, r.fire_at, r.task_id
 ), input as (
     select r.task_id as id, s.lane, s.priority, r.fire_at as at, null::float8 as delay_seconds, s.max_attempts, s.timeout_seconds,
-           s.work, s.retry, s.tags, r.schedule_id, s.callbacks
+           s.work, s.retry, s.tags, r.schedule_id, s.callbacks, s.flow_key
       from runs r cross join lateral (select * from schedules s where s.id = r.schedule_id limit 1) s",
-    stored_sql!(", schedule_id, callbacks", "", "select (select count(*) from notified), count(*) from added")
+    stored_sql!(", schedule_id, callbacks, flow_key", "", "select (select count(*) from notified), count(*) from added")
 );
 
 /// Schedules whose last runs have all FAILED, as many as they want to be paused after. Runs that have not ended do not count, nor do

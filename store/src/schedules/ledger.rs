@@ -27,10 +27,10 @@ with runs as (
     select case state when 3 then 9 else 10 end, array_agg(schedule_id), count(*) from runs where state in (2, 3) group by state
 ), input as (
     select r.task_id as id, s.lane, s.priority, r.run_at as at, null::float8 as delay_seconds, s.max_attempts, s.timeout_seconds,
-           s.work, s.retry, s.tags, r.schedule_id, s.callbacks
+           s.work, s.retry, s.tags, r.schedule_id, s.callbacks, s.flow_key
       from runs r cross join lateral (select * from schedules s where s.id = r.schedule_id limit 1) s
      where r.task_id is not null",
-    stored_sql!(", schedule_id, callbacks", "", "select (select count(*) from notified), count(*) from added")
+    stored_sql!(", schedule_id, callbacks, flow_key", "", "select (select count(*) from notified), count(*) from added")
 );
 
 const ADVANCE: &str = "
