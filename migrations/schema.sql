@@ -109,6 +109,19 @@ CREATE TABLE public.coordinators (
 )
 WITH (fillfactor='50');
 
+CREATE TABLE public.detached (
+    task_id uuid NOT NULL,
+    claim bigint NOT NULL,
+    deadline_at timestamp with time zone NOT NULL,
+    heartbeat_seconds integer,
+    heard_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    percent double precision,
+    message text,
+    CONSTRAINT detached_heartbeat_seconds_check CHECK ((heartbeat_seconds > 0))
+)
+WITH (autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='500', autovacuum_vacuum_cost_delay='0');
+
 CREATE TABLE public.event_head (
     singleton boolean DEFAULT true NOT NULL,
     next_id bigint NOT NULL,
@@ -171,13 +184,25 @@ CREATE TABLE public.idempotency_keys (
     CONSTRAINT idempotency_keys_key_check CHECK (((char_length(key) >= 1) AND (char_length(key) <= 255)))
 );
 
+CREATE TABLE public.installation (
+    singleton boolean DEFAULT true NOT NULL,
+    public_url text,
+    attempt_secret text NOT NULL,
+    signing_secret text NOT NULL,
+    signing_secret_at timestamp with time zone DEFAULT now() NOT NULL,
+    previous_secret text,
+    previous_secret_at timestamp with time zone,
+    previous_secret_expires_at timestamp with time zone,
+    CONSTRAINT installation_singleton_check CHECK (singleton)
+);
+
 CREATE TABLE public.lanes (
     id integer NOT NULL,
     queue text NOT NULL,
     kind smallint NOT NULL,
     flow text DEFAULT ''::text NOT NULL,
     CONSTRAINT lanes_flow_check CHECK ((char_length(flow) <= 64)),
-    CONSTRAINT lanes_kind_check CHECK ((kind = ANY (ARRAY[0, 1]))),
+    CONSTRAINT lanes_kind_check CHECK ((kind = ANY (ARRAY[0, 1, 2]))),
     CONSTRAINT lanes_queue_check CHECK (((char_length(queue) >= 1) AND (char_length(queue) <= 64)))
 );
 
@@ -307,6 +332,7 @@ CREATE TABLE public.task_history (
     error json,
     schedule_id uuid,
     callbacks json,
+    trace text,
     CONSTRAINT task_history_status_check CHECK ((status = ANY (ARRAY[3, 4, 5])))
 )
 PARTITION BY RANGE (finished_at);
@@ -344,6 +370,7 @@ CREATE TABLE public.tasks (
     error json,
     schedule_id uuid,
     callbacks json,
+    trace text,
     CONSTRAINT tasks_check CHECK (((attempt >= 0) AND (attempt <= max_attempts))),
     CONSTRAINT tasks_claimed CHECK (((status = 0) OR ((claim > 0) AND (worker_id IS NOT NULL) AND (picked_at IS NOT NULL)))),
     CONSTRAINT tasks_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
@@ -447,6 +474,9 @@ ALTER TABLE ONLY public.claims
 ALTER TABLE ONLY public.coordinators
     ADD CONSTRAINT coordinators_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.detached
+    ADD CONSTRAINT detached_pkey PRIMARY KEY (task_id);
+
 ALTER TABLE ONLY public.event_head
     ADD CONSTRAINT event_head_pkey PRIMARY KEY (singleton);
 
@@ -458,6 +488,9 @@ ALTER TABLE ONLY public.events
 
 ALTER TABLE ONLY public.idempotency_keys
     ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (principal, key);
+
+ALTER TABLE ONLY public.installation
+    ADD CONSTRAINT installation_pkey PRIMARY KEY (singleton);
 
 ALTER TABLE ONLY public.lanes
     ADD CONSTRAINT lanes_pkey PRIMARY KEY (id);
@@ -511,6 +544,8 @@ ALTER TABLE ONLY public.workers
     ADD CONSTRAINT workers_pkey PRIMARY KEY (id);
 
 CREATE INDEX api_keys_newest ON public.api_keys USING btree (created_at, id);
+
+CREATE INDEX detached_expiring ON public.detached USING btree (expires_at);
 
 CREATE INDEX events_at ON public.events USING btree (at);
 

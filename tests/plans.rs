@@ -111,6 +111,7 @@ fn task(queue: &str, priority: i16, due: Due) -> TaskToCreate {
         timeout_seconds: 300,
         tags: Vec::new(),
         callbacks: None,
+        trace: None,
     }
 }
 
@@ -244,6 +245,23 @@ async fn with_statistics_of_a_full_database_that_was_emptied_every_step_reads_no
     fixture.run("alter table tasks set (autovacuum_enabled = off)").await;
     fixture.run("truncate tasks, task_history").await;
     assert_every_step_reads_little(&fixture).await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn targets_that_are_not_silent_cost_nothing() {
+    let fixture = Fixture::new().await;
+    let waiting = "insert into detached (task_id, claim, deadline_at, expires_at)
+                   select gen_random_uuid(), i, now() + interval '1 hour', now() + interval '1 hour' from generate_series(1, 30000) i";
+    fixture.run(waiting).await;
+    for believed in ["nothing", "vacuum analyze detached"] {
+        if believed != "nothing" {
+            fixture.run(believed).await;
+        }
+        let expired = async |store: &Store| assert_eq!(store.expire_detached().await.unwrap(), 0);
+        fixture.within(BESIDES, "looking for silent targets", expired).await;
+        assert_every_step_reads_little(&fixture).await;
+    }
     fixture.stop().await;
 }
 

@@ -136,6 +136,7 @@ fn every(seconds: i32) -> ScheduleToKeep {
             timeout_seconds: 60,
             tags: vec!["tick".into()],
             callbacks: None,
+            trace: None,
         },
     }
 }

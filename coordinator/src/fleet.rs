@@ -83,6 +83,7 @@ impl Member {
     fn serves(&self, lane: &Lane) -> bool {
         let able = match lane.kind {
             Kind::Http => self.abilities.http,
+            Kind::HttpRules => self.abilities.http && self.abilities.http_rules,
             Kind::Command => self.abilities.commands,
         };
         able && (self.abilities.queues.is_empty() || self.abilities.queues.iter().any(|queue| **queue == *lane.queue))
@@ -263,7 +264,7 @@ mod tests {
     use uuid::Uuid;
 
     fn abilities(commands: bool, queues: &[&str]) -> Abilities {
-        Abilities { commands, http: true, queues: queues.iter().map(|q| (*q).to_owned()).collect() }
+        Abilities { commands, http: true, http_rules: false, queues: queues.iter().map(|q| (*q).to_owned()).collect() }
     }
 
     fn sign(slots: usize, abilities: Abilities) -> Sign {

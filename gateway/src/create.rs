@@ -163,6 +163,8 @@ mod tests {
             schedule_id: None,
             callback: None,
             failure_callback: None,
+            traceparent: None,
+            progress: None,
         }
     }
 

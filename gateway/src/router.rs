@@ -14,7 +14,9 @@ use taskmaster_service::layers;
 
 use crate::app::App;
 use crate::edge::scope;
-use crate::{batch, bulk, deliveries, events, forward, keys, list, schedules, stats, tasks, webhooks, workers};
+use crate::{
+    attempts, batch, bulk, deliveries, events, forward, keys, list, schedules, signing, stats, tasks, webhooks, workers,
+};
 
 /// Who may call an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub(crate) enum Access {
     Key(Scope),
     /// Workers, by tokens of their own, which the coordinator checks.
     Worker,
+    /// Targets of tasks, by tokens that name an attempt.
+    Attempt,
 }
 
 /// A method, its path, who may call it, and what handles it.
@@ -62,6 +66,8 @@ pub(crate) fn public() -> Vec<Operation> {
         op(Method::GET, paths::KEY, ADMIN, get(keys::get)),
         op(Method::DELETE, paths::KEY, ADMIN, delete(keys::revoke)),
         op(Method::POST, paths::KEY_ROTATE, ADMIN, post(keys::rotate)),
+        op(Method::GET, paths::SIGNING_SECRETS, ADMIN, get(signing::list)),
+        op(Method::POST, paths::SIGNING_SECRETS_ROTATE, ADMIN, post(signing::rotate)),
         op(Method::POST, paths::SCHEDULES, WRITE, post(schedules::create)),
         op(Method::GET, paths::SCHEDULES, READ, get(schedules::list)),
         op(Method::POST, paths::SCHEDULES_PREVIEW, READ, post(schedules::preview_new)),
@@ -88,6 +94,11 @@ pub(crate) fn public() -> Vec<Operation> {
     ]
 }
 
+/// What wants no API key, being asked for with tokens of its own.
+pub(crate) fn called_back() -> Vec<Operation> {
+    vec![op(Method::POST, paths::ATTEMPTS, Access::Attempt, post(attempts::report))]
+}
+
 /// What of the coordinator's contract is passed on.
 pub(crate) fn forwarded() -> Vec<Operation> {
     vec![
@@ -108,7 +119,7 @@ pub(crate) fn of(operations: Vec<Operation>) -> Router<App> {
         methods.entry(path).or_default().push(method);
         let guarded = match access {
             Access::Key(scope) => handler.route_layer(from_fn_with_state(scope, scope::require)),
-            Access::Worker => handler,
+            Access::Worker | Access::Attempt => handler,
         };
         router.route(path, guarded)
     });

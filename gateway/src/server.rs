@@ -26,12 +26,12 @@ use crate::edge::admission::{Admission, Traffic};
 use crate::edge::keyring::Keyring;
 use crate::edge::{admission, client as who, coding, cors, deadline, headers, key, origin, rate};
 use crate::forward::Forwarder;
-use crate::{docs, readiness, router, tasks};
+use crate::{attempts, docs, readiness, router, tasks};
 
 /// A coordinator that has not answered by then is given up; below the client's own patience with the gateway.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Between tries to learn from the database whether there is an API key.
+/// Between tries to learn from the database whether there is an API key, and to tell it the public URL.
 const KEY_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why the gateway could not start, or ended.
@@ -90,6 +90,7 @@ pub async fn run(
     background.spawn(readiness::watch(store.clone(), health, shutdown.clone()));
     background.spawn(follow_events(app.clone(), shutdown.clone()));
     background.spawn(note_keys(app.clone(), shutdown.clone()));
+    background.spawn(tell_public_url(app.clone(), shutdown.clone()));
     background.spawn(share_quotas(app, shutdown.clone()));
 
     tracing::info!(%address, "the gateway serves its API and /docs");
@@ -174,6 +175,15 @@ async fn note_keys(app: App, shutdown: Shutdown) {
     app.keyring.note_used(&app.store, &shutdown).await;
 }
 
+/// Tasks that wait may have been created under another URL, by a gateway that is gone.
+async fn tell_public_url(app: App, shutdown: Shutdown) {
+    while attempts::keep_public_url(&app).await.is_err() {
+        if shutdown.or_stop(tokio::time::sleep(KEY_CHECK_INTERVAL)).await.is_none() {
+            return;
+        }
+    }
+}
+
 async fn share_quotas(app: App, shutdown: Shutdown) {
     rate::shared::run(&app.limiter, &app.settings, &app.store, &shutdown).await;
 }
@@ -202,7 +212,10 @@ pub(crate) fn stack(app: &App, health: &Health) -> serde_json::Result<Router> {
     let forwarded = router::of(router::forwarded())
         .layer(edge(Traffic::Workers))
         .layer(from_fn_with_state(app.clone(), who::locate));
-    let api = forwarded.merge(keyed).with_state(app.clone());
+    // Nor do targets that call back have keys.
+    let called_back =
+        router::of(router::called_back()).layer(edge(Traffic::Api)).layer(from_fn_with_state(app.clone(), who::locate));
+    let api = forwarded.merge(called_back).merge(keyed).with_state(app.clone());
     // Health and documents are open: they tell nothing about anybody's tasks.
     let open = health.router().merge(docs::router(app.settings.keys_required)?);
     let whole = layers::wrap(api.merge(open)).layer(from_fn(coding::compress)).layer(from_fn(headers::secure));

@@ -72,6 +72,8 @@ RULES = [
     r"/filter/status: must be one of .*",
     # Its own id, which every worker makes up.
     r"/worker_id: this is worker .*; the one it was meant for has gone",
+    # Ranges that end before they begin, and those that meet.
+    r".*/http/response/(success|retry|final)/\d+: (must be a status .*|has a status that .*)",
     # The clock.
     r"/expires_at: must lie in the future",
 ]

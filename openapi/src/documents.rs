@@ -7,7 +7,7 @@ mod schemas;
 
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey as ApiKeyScheme, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 pub(crate) use failures::Failures;
@@ -43,6 +43,22 @@ impl Modify for ApiKey {
             "An API key: `tm_<id>_<secret>`. The scope that an operation wants stands beside it; `admin` allows everything. `up` on loopback \
              goes without.",
         );
+    }
+}
+
+/// Adds the scheme of attempts' tokens.
+pub(crate) struct AttemptTokens;
+
+impl Modify for AttemptTokens {
+    fn modify(&self, document: &mut Document) {
+        let scheme = ApiKeyScheme::Query(ApiKeyValue::with_description(
+            "token",
+            "The token in `TaskMaster-Callback-Url`, which an attempt's request carries.",
+        ));
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("attempt_token", SecurityScheme::ApiKey(scheme));
     }
 }
 

@@ -1,5 +1,6 @@
 //! The requests of the collection, in the order in which they tell a story: what comes later uses the ids of what came before.
 
+mod http_tasks;
 mod schedules;
 
 /// One request: of which operation, with what, and what must come of it.
@@ -139,6 +140,7 @@ pub(super) fn chapters() -> Vec<Chapter> {
         ("Once only", once()),
         ("What fails, and is tried again", failing()),
         ("Make an HTTP request", requests()),
+        ("Answers, traces, signatures, callbacks", http_tasks::answers()),
         ("Many together", batches()),
         ("Cancel and retry by filter", bulk()),
         ("List and filter", lists()),
@@ -147,6 +149,7 @@ pub(super) fn chapters() -> Vec<Chapter> {
         ("Follow what happens", events()),
         ("Figures and workers", fleet()),
         ("API keys", keys()),
+        ("Signing secrets", http_tasks::secrets()),
         ("Webhooks", webhooks()),
     ]
     .into_iter()

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::database::Store;
 use crate::error::StoreError;
 pub use crate::lanes::{Kind, Lane, is_system};
+use crate::trace;
 
 /// A lane and a priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,6 +60,8 @@ pub struct ClaimedTask {
     pub due_in_ms: f64,
     pub timeout_seconds: i32,
     pub work: Work,
+    /// The attempt's `traceparent` and `tracestate`, where the task is part of a trace.
+    pub trace: Option<(String, Option<String>)>,
 }
 
 /// What a claim brought.
@@ -105,7 +108,7 @@ with band as materialized (
        set status = 1, claim = number.claim, worker_id = ($8::text[])[($4::integer[])[seated.seat]], picked_at = now(), started_at = null
       from seated, number
      where t.ctid = seated.place
-    returning t.id, t.lane, t.priority, t.run_at, t.attempt, t.timeout_seconds, t.work, t.worker_id, t.claim, seated.seat
+    returning t.id, t.lane, t.priority, t.run_at, t.attempt, t.timeout_seconds, t.work, t.trace, t.worker_id, t.claim, seated.seat
 ), recorded as (
     insert into claims (id, coordinator_id, task_ids) overriding system value
     select max(claim), $5, array_agg(id) from picked having count(*) > 0
@@ -114,7 +117,7 @@ with band as materialized (
     select 1, 0, 1, array_agg(id), array_agg(lane), array_agg((attempt + 1)::smallint), array_agg(worker_id), count(*)
       from picked where lane > 0 having count(*) > 0
 )
-select id, lane, priority, run_at, attempt, timeout_seconds, work, claim, seat, now() as now,
+select id, lane, priority, run_at, attempt, timeout_seconds, work, trace, claim, seat, now() as now,
        (extract(epoch from run_at - clock_timestamp()) * 1000)::float8 as due_in_ms
   from picked";
 
@@ -161,9 +164,12 @@ impl Store {
         for row in rows {
             now = row.try_get("now")?;
             let Json(work): Json<Work> = row.try_get("work")?;
+            let (task_id, claim): (Uuid, i64) = (row.try_get("id")?, row.try_get("claim")?);
+            let kept: Option<&str> = row.try_get("trace")?;
             tasks.push(ClaimedTask {
-                task_id: row.try_get("id")?,
-                claim: row.try_get("claim")?,
+                task_id,
+                claim,
+                trace: kept.and_then(|kept| trace::of_attempt(kept, task_id, claim)),
                 band: Band { lane: row.try_get("lane")?, priority: row.try_get("priority")? },
                 run_at: row.try_get("run_at")?,
                 seat: usize::try_from(row.try_get::<i64, _>("seat")? - 1).unwrap_or_default(),
@@ -220,7 +226,7 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets those of these claims of which nothing is in flight any more. The caller's account may be wrong (an answer was lost,
+    /// Forgets those of these claims of which no worker has anything any more. The caller's account may be wrong (an answer was lost,
     /// a worker lied): a claim that is forgotten too early would leave tasks that nobody finds.
     ///
     /// # Errors
@@ -230,7 +236,8 @@ impl Store {
             "delete from claims c
               where c.id = any($1)
                 and not exists (select from unnest(c.task_ids) as x(id), lateral (select from tasks t
-                                 where t.id = x.id and t.claim = c.id and t.status in (1, 2) limit 1) t)",
+                                 where t.id = x.id and t.claim = c.id and t.status in (1, 2)
+                                   and not exists (select from detached d where d.task_id = t.id and d.claim = t.claim) limit 1) t)",
         )
         .bind(claims)
         .execute(&self.pool)

@@ -8,7 +8,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Postgres, Row, SqlSafeStr, Transaction};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 
 use crate::error::StoreError;
 use crate::replica::Replica;
@@ -49,6 +49,8 @@ pub struct Store {
     pub(crate) events_waiting: Arc<Notify>,
     /// It is known that tasks may have callbacks.
     pub(crate) expects_callbacks: Arc<AtomicBool>,
+    /// What the tokens of attempts are made with, once somebody has asked.
+    pub(crate) attempt_secret: Arc<OnceCell<String>>,
 }
 
 impl Store {
@@ -62,6 +64,7 @@ impl Store {
             inbox: Arc::default(),
             events_waiting: Arc::default(),
             expects_callbacks: Arc::default(),
+            attempt_secret: Arc::default(),
         }
     }
 
@@ -129,6 +132,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (8, "quotas", include_str!("../../migrations/0008_quotas.sql")),
     (9, "schedules", include_str!("../../migrations/0009_schedules.sql")),
     (10, "webhooks", include_str!("../../migrations/0010_webhooks.sql")),
+    (13, "http_tasks", include_str!("../../migrations/0013_http_tasks.sql")),
 ];
 
 fn migrator() -> Migrator {

@@ -17,18 +17,21 @@ use crate::error::StoreError;
 pub enum Kind {
     Http = 0,
     Command = 1,
+    /// HTTP requests that want more of a worker than plain ones: rules for answers, or an end by a callback.
+    HttpRules = 2,
 }
 
 impl Kind {
     pub(crate) fn of(work: &Work) -> Self {
         match work {
+            Work::Http(http) if http.wants_rules() => Kind::HttpRules,
             Work::Http(_) => Kind::Http,
             Work::Command(_) | Work::Argv(_) => Kind::Command,
         }
     }
 
     fn from_code(code: i16) -> Self {
-        if code == Kind::Http as i16 { Kind::Http } else { Kind::Command }
+        [Kind::Http, Kind::HttpRules].into_iter().find(|kind| *kind as i16 == code).unwrap_or(Kind::Command)
     }
 }
 

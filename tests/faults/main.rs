@@ -3,7 +3,7 @@
 //! In reading order: `history` (what happened, from three sides), `checker` (what must hold of it), `target` and `load` (what
 //! tasks do, and who creates them), `proxy` and `world` (processes, and the ways between them), `focused` (one fault at a time),
 //! `mixed` (all of them at once, under load), `schedules` (which fire
-//! while coordinators are killed), `webhooks` (every event reaches its subscriber), `sabotage` (the product spoilt on purpose: the
+//! while coordinators are killed), `webhooks` (every event reaches its subscriber), `detached` (targets that finish after a 202), `sabotage` (the product spoilt on purpose: the
 //! checker sees it). What needs root is
 //! ignored unless asked for: `network` and `namespaces` (packets lost between hosts), `clock` (wall clocks that jump), `disk` (no
 //! room under the database), `patroni` and `failover` (a database of several servers), `rebinding` (a resolver that lies); `hits` counts
@@ -16,6 +16,7 @@
 
 mod checker;
 mod clock;
+mod detached;
 mod disk;
 mod failover;
 mod focused;

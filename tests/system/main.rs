@@ -15,6 +15,7 @@ mod events;
 mod faults;
 mod foreign;
 mod hostile;
+mod http_tasks;
 mod keys;
 mod outcomes;
 mod quotas;

@@ -48,7 +48,8 @@ impl Modify for Failures {
 }
 
 /// Codes that do not follow from an operation's shape.
-const OWN: [(&str, &[Code]); 14] = [
+const OWN: [(&str, &[Code]); 15] = [
+    ("reportAttempt", &[Code::AttemptOver]),
     ("createTask", &[Code::TooManyQueues]),
     ("createTaskBatch", &[Code::TooManyQueues]),
     ("cancelTask", &[Code::TaskStateConflict]),
@@ -101,7 +102,7 @@ impl Shape {
 /// Every code that the operation may answer.
 fn codes(shape: &Shape) -> Vec<Code> {
     let mut codes = vec![Code::Unauthorized, Code::Internal];
-    let table: [(bool, &[Code]); 14] = [
+    let table: [(bool, &[Code]); 15] = [
         (
             shape.has_body,
             &[
@@ -125,6 +126,7 @@ fn codes(shape: &Shape) -> Vec<Code> {
         (shape.has("path", "delivery_id"), &[Code::DeliveryNotFound]),
         (shape.has("header", "If-Match"), &[Code::PreconditionFailed]),
         (shape.scheme.as_deref() == Some("api_key"), &GATEWAY),
+        (shape.scheme.as_deref() == Some("attempt_token"), &CALLED_BACK),
         (shape.scheme.as_deref() == Some("worker_token"), &COORDINATOR),
     ];
     codes.extend(table.iter().filter(|(holds, _)| *holds).flat_map(|(_, codes)| codes.iter()));
@@ -135,6 +137,16 @@ fn codes(shape: &Shape) -> Vec<Code> {
 /// What any operation of the gateway may answer.
 const GATEWAY: [Code; 7] = [
     Code::InsufficientScope,
+    Code::ForbiddenOrigin,
+    Code::RateLimited,
+    Code::Overloaded,
+    Code::DatabaseUnavailable,
+    Code::ShuttingDown,
+    Code::Timeout,
+];
+
+/// What any operation of the gateway may answer that wants no API key.
+const CALLED_BACK: [Code; 6] = [
     Code::ForbiddenOrigin,
     Code::RateLimited,
     Code::Overloaded,
