@@ -195,7 +195,7 @@ impl Pair {
             address: "http://127.0.0.1:1".into(),
             slots: 5,
             held: 0,
-            abilities: Abilities { commands: true, http: true, queues: Vec::new() },
+            abilities: Abilities { commands: true, http: true, http_rules: true, queues: Vec::new() },
             labels: BTreeMap::new(),
             draining: false,
             home: self.coordinator,
@@ -236,6 +236,7 @@ impl Pair {
                 tags: Vec::new(),
                 callbacks: None,
                 flow_key: None,
+                trace: None,
             };
             self.model.insert(task.id, Shape::new(max_attempts));
             tasks.push(task);
@@ -293,8 +294,9 @@ impl Pair {
     }
 
     fn any_report(&mut self, claim: TaskClaim) -> StatusReport {
-        use ReportStatus::{Cancelled, Complete, Failed, Released, Started};
-        let status = [Started, Started, Complete, Failed, Failed, Cancelled, Released][self.random.random_range(0..7)];
+        use ReportStatus::{Cancelled, Complete, Detached, Failed, Released, Started};
+        let any = [Started, Started, Complete, Failed, Failed, Cancelled, Released, Detached];
+        let status = any[self.random.random_range(0..any.len())];
         let lost = status == Failed && self.random.random_bool(0.3);
         let code = if lost { ErrorCode::WorkerLost } else { ErrorCode::ExitStatus };
         StatusReport {
@@ -336,6 +338,8 @@ impl Pair {
                 ReportStatus::Failed => task.happen(Happening::Failed { permanent: word.permanent }),
                 ReportStatus::Cancelled => task.happen(Happening::Stopped),
                 ReportStatus::Released => task.happen(Happening::HandedBack),
+                // Nobody calls back for these.
+                ReportStatus::Detached => task.happen(Happening::Failed { permanent: false }),
             }
             recorded.push(key);
         }

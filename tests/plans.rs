@@ -114,6 +114,7 @@ fn task(queue: &str, priority: i16, due: Due) -> TaskToCreate {
         tags: Vec::new(),
         callbacks: None,
         flow_key: None,
+        trace: None,
     }
 }
 
@@ -279,6 +280,23 @@ async fn a_claim_within_limits_reads_what_is_in_flight_and_no_more_of_the_rest()
     let purge = async |store: &Store| store.purge_queue("mail", None, BATCH, false).await.unwrap().unwrap();
     let purged = fixture.within(2 * bound, "purging", purge).await;
     assert_eq!((purged.cancelled, purged.more), (BATCH, true));
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn targets_that_are_not_silent_cost_nothing() {
+    let fixture = Fixture::new().await;
+    let waiting = "insert into detached (task_id, claim, deadline_at, expires_at)
+                   select gen_random_uuid(), i, now() + interval '1 hour', now() + interval '1 hour' from generate_series(1, 30000) i";
+    fixture.run(waiting).await;
+    for believed in ["nothing", "vacuum analyze detached"] {
+        if believed != "nothing" {
+            fixture.run(believed).await;
+        }
+        let expired = async |store: &Store| assert_eq!(store.expire_detached().await.unwrap(), 0);
+        fixture.within(BESIDES, "looking for silent targets", expired).await;
+        assert_every_step_reads_little(&fixture).await;
+    }
     fixture.stop().await;
 }
 

@@ -138,6 +138,7 @@ fn every(seconds: i32) -> ScheduleToKeep {
             tags: vec!["tick".into()],
             callbacks: None,
             flow_key: None,
+            trace: None,
         },
     }
 }

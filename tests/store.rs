@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use sqlx::{ConnectOptions, PgPool};
 use taskmaster::postgres::{Options, PrivatePostgres};
+use taskmaster_openapi::attempt::Progress;
 use taskmaster_openapi::event::EventType;
 use taskmaster_openapi::gateway::TaskFilter;
 use taskmaster_openapi::report::{ReportCode, ReportStatus, StatusReport, TaskClaim};
-use taskmaster_openapi::task::{HttpWork, TaskStatus, Work};
+use taskmaster_openapi::task::{Completion, ErrorCode, HttpWork, TaskStatus, Work};
 use taskmaster_openapi::webhook::{DisabledReason, Webhook};
 use taskmaster_store::claim::{Band, BandFrom, ClaimedTask};
+use taskmaster_store::detached::{Heard, Word};
 use taskmaster_store::outcome::WorkerReport;
+use taskmaster_store::rescue::RescueLimits;
 use taskmaster_store::webhooks::filter::Filter;
 use taskmaster_store::webhooks::push::{Attempted, Unsent};
 use taskmaster_store::webhooks::{Change, Made, WebhookSecret, WebhookSettings};
@@ -94,6 +97,7 @@ fn task(priority: i16) -> TaskToCreate {
         tags: vec!["t".into()],
         callbacks: None,
         flow_key: None,
+        trace: None,
     }
 }
 
@@ -207,6 +211,79 @@ async fn concurrent_claims_never_take_one_task_twice() {
     taken.sort_unstable();
     taken.dedup();
     assert_eq!(taken.len(), 2_000);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_detached_is_its_targets_and_neither_lost_nor_swept() {
+    let fixture = Fixture::new().await;
+    let http = HttpWork { url: "http://127.0.0.1:9/".into(), completion: Completion::Callback, ..HttpWork::default() };
+    let created = TaskToCreate { work: Work::Http(http), timeout_seconds: 3, ..task(0) };
+    fixture.store.create(std::slice::from_ref(&created)).await.unwrap();
+    let claimed = fixture.claim("w", 1).await.remove(0);
+    let claim = TaskClaim { task_id: claimed.task_id, claim: claimed.claim };
+    assert_eq!(fixture.report("w", &claimed, ReportStatus::Detached).await, ReportCode::Recorded);
+    assert_eq!(fixture.report("w", &claimed, ReportStatus::Detached).await, ReportCode::AlreadyRecorded);
+    assert_eq!(fixture.report("liar", &claimed, ReportStatus::Detached).await, ReportCode::NotYourTask);
+    // Its worker does not hold it, and has never been there.
+    assert_eq!(fixture.store.lose(&[claim]).await.unwrap(), 0);
+    let limits = RescueLimits {
+        coordinator_lease_seconds: 0.0,
+        unstarted_seconds: 0.0,
+        timeout_margin_seconds: -300.0,
+        claimed_seconds_ago: 0.0,
+    };
+    assert_eq!(fixture.store.rescue(&limits).await.unwrap(), 0);
+    fixture.store.forget_ended_claims(&[claim.claim]).await.unwrap();
+    let claims: i64 = sqlx::query_scalar("select count(*) from claims").fetch_one(&fixture.sql).await.unwrap();
+    assert_eq!((claims, fixture.store.expire_detached().await.unwrap()), (0, 0));
+    let other = TaskClaim { claim: claim.claim + 1, ..claim };
+    let running = Word::Running(Progress { percent: Some(50.0), ..Progress::default() });
+    assert_eq!(fixture.store.hear(other, running.clone()).await.unwrap(), Heard::Over);
+    assert_eq!(fixture.store.hear(claim, running).await.unwrap(), Heard::Recorded);
+    assert_eq!(fixture.store.get(created.id).await.unwrap().unwrap().progress.unwrap().percent, Some(50.0));
+    sqlx::query("update detached set deadline_at = now(), expires_at = now()").execute(&fixture.sql).await.unwrap();
+    assert_eq!(fixture.store.expire_detached().await.unwrap(), 1);
+    assert_eq!(fixture.store.expire_detached().await.unwrap(), 0);
+    let late = fixture.store.hear(claim, Word::Complete(None)).await.unwrap();
+    assert_eq!((late, fixture.status(created.id).await), (Heard::Over, TaskStatus::Queued));
+
+    // A worker that says so of a task that nobody calls back for: it would stay for ever.
+    let plain = fixture.create(9).await;
+    let claimed = fixture.claim("w", 1).await.remove(0);
+    assert_eq!(claimed.task_id, plain);
+    assert_eq!(fixture.report("w", &claimed, ReportStatus::Detached).await, ReportCode::Recorded);
+    let ended = fixture.store.get(plain).await.unwrap().unwrap();
+    assert_eq!(
+        (ended.status, ended.attempt, ended.error.unwrap().code),
+        (TaskStatus::Queued, 1, ErrorCode::WorkerError)
+    );
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_put_off_comes_back_later_and_has_used_no_attempt() {
+    let fixture = Fixture::new().await;
+    let id = fixture.create(0).await;
+    let claimed = fixture.claim("w", 1).await.remove(0);
+    assert_eq!(fixture.report("w", &claimed, ReportStatus::Started).await, ReportCode::Recorded);
+    let report = StatusReport {
+        task_id: id,
+        claim: claimed.claim,
+        status: ReportStatus::Released,
+        started_ms_ago: None,
+        ended_ms_ago: None,
+        result: None,
+        error: None,
+        permanent: false,
+        retry_after_ms: Some(60_000),
+    };
+    let recorded = fixture.store.record(&[WorkerReport { worker_id: "w".into(), report }]).await.unwrap();
+    assert_eq!(recorded.results[0].code, ReportCode::Recorded);
+    let task = fixture.store.get(id).await.unwrap().unwrap();
+    assert_eq!((task.status, task.attempt), (TaskStatus::Queued, 0));
+    assert!((task.run_at - task.created_at).num_seconds() >= 60 && fixture.claim("w", 1).await.is_empty());
+    assert!(fixture.store.attempts(id).await.unwrap().unwrap().is_empty());
     fixture.stop().await;
 }
 

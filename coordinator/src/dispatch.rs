@@ -10,6 +10,7 @@ use taskmaster_openapi::report::TaskClaim;
 use taskmaster_openapi::worker::{SubmitCode, SubmitTaskRequest, SubmitTaskResponse, SubmittedTask};
 use taskmaster_service::Shutdown;
 use taskmaster_service::pause::Pause;
+use taskmaster_store::claim::is_system;
 use taskmaster_store::outcome::WorkerReport;
 use tokio::sync::mpsc;
 
@@ -38,6 +39,10 @@ impl Parcel {
             start_in_ms: (self.task.due_in_ms - waited_ms).max(0.0),
             timeout_ms: u64::try_from(self.task.timeout_seconds).unwrap_or(1) * 1000,
             work: self.task.work.clone(),
+            traceparent: self.task.trace.as_ref().map(|(traceparent, _)| traceparent.clone()),
+            tracestate: self.task.trace.as_ref().and_then(|(_, tracestate)| tracestate.clone()),
+            // How often a webhook's subscriber is tried, `flows` says.
+            try_always: is_system(self.task.band.lane),
         }
     }
 }
@@ -95,6 +100,7 @@ async fn deliver(coordinator: &Coordinator, worker_id: &str, mut parcels: Vec<Pa
             return coordinator.hand_back(worker_id, claims(&parcels)).await;
         }
         coordinator.seal(worker_id, &mut parcels).await;
+        coordinator.equip(worker_id, &mut parcels).await;
         if parcels.is_empty() {
             return;
         }

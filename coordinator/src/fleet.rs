@@ -273,7 +273,7 @@ mod tests {
     use uuid::Uuid;
 
     fn abilities(commands: bool, queues: &[&str]) -> Abilities {
-        Abilities { commands, http: true, queues: queues.iter().map(|q| (*q).to_owned()).collect() }
+        Abilities { commands, http: true, http_rules: false, queues: queues.iter().map(|q| (*q).to_owned()).collect() }
     }
 
     fn sign(slots: usize, abilities: Abilities) -> Sign {

@@ -17,6 +17,7 @@ mod api;
 mod cancel;
 mod coordinator;
 mod dispatch;
+mod equip;
 mod firer;
 mod heartbeat;
 mod poller;

@@ -81,6 +81,10 @@ impl Sweeper {
         if rescued > 0 {
             tracing::info!(tasks = rescued, "rescued tasks");
         }
+        let expired = store.expire_detached().await?;
+        if expired > 0 {
+            tracing::info!(tasks = expired, "targets did not call back in time");
+        }
         self.keep_up().await
     }
 

@@ -120,7 +120,7 @@ impl Coordinator {
             }
             Some(Err(why)) => {
                 let error = TaskError { code: ErrorCode::Undeliverable, message: why.to_string() };
-                unsent.push(unsent_report(worker_id, parcel, error));
+                unsent.push(unsent_report(worker_id, parcel, error, true));
                 false
             }
         });
@@ -147,7 +147,9 @@ impl Coordinator {
             let delivered = match report.status {
                 ReportStatus::Complete => true,
                 ReportStatus::Failed => false,
-                ReportStatus::Started | ReportStatus::Cancelled | ReportStatus::Released => return None,
+                ReportStatus::Started | ReportStatus::Cancelled | ReportStatus::Released | ReportStatus::Detached => {
+                    return None;
+                }
             };
             let gone = report.result.as_ref().and_then(|result| result.http_status) == Some(410);
             Some((place, lane, Attempted { id: report.task_id, delivered, gone }))
@@ -174,7 +176,8 @@ impl Coordinator {
     }
 }
 
-fn unsent_report(worker_id: &str, parcel: &Parcel, error: TaskError) -> WorkerReport {
+/// An attempt that ends before it is sent.
+pub(crate) fn unsent_report(worker_id: &str, parcel: &Parcel, error: TaskError, permanent: bool) -> WorkerReport {
     let report = StatusReport {
         task_id: parcel.task.task_id,
         claim: parcel.task.claim,
@@ -183,7 +186,7 @@ fn unsent_report(worker_id: &str, parcel: &Parcel, error: TaskError) -> WorkerRe
         ended_ms_ago: None,
         result: None,
         error: Some(error),
-        permanent: true,
+        permanent,
         retry_after_ms: None,
     };
     WorkerReport { worker_id: worker_id.to_owned(), report }

@@ -19,11 +19,9 @@ fuzz_target!(|text: &str| {
     let headers: BTreeMap<_, _> =
         lines.next().map(|name| (name.to_owned(), lines.next().unwrap_or_default().to_owned())).into_iter().collect();
     let http = HttpWork {
-        method: Default::default(),
         url: url.clone(),
         headers: headers.clone(),
-        body: None,
-        body_base64: None,
+        ..HttpWork::default()
     };
     if validate_task(NewTask { http: Some(http), ..NewTask::default() }).is_err() {
         return;

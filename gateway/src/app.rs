@@ -8,6 +8,7 @@ use taskmaster_openapi::gateway::ScaleResponse;
 use taskmaster_service::Shutdown;
 use taskmaster_service::places::Places;
 use taskmaster_store::Store;
+use tokio::sync::OnceCell;
 
 use crate::config::Settings;
 use crate::create::Creator;
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub limiter: Limiter,
     pub admissions: Admissions,
     pub batch_bodies: BodyBudget,
+    /// Set once coordinators can know the public URL.
+    pub public_url_kept: OnceCell<()>,
     pub sse_clients: Arc<Places<Principal>>,
     pub shutdown: Shutdown,
 }
@@ -70,6 +73,7 @@ impl App {
             limiter: Limiter::new(settings.rate_limits),
             admissions: Admissions::new(settings.concurrency_max, settings.reads_at_once, settings.writes_at_once),
             batch_bodies: BodyBudget::new(BATCH_BODIES_BYTES_MAX),
+            public_url_kept: OnceCell::new(),
             sse_clients: Places::new(settings.sse_clients_max, settings.sse_per_client_max),
             settings,
             store,

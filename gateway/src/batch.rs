@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::edge::client::Client;
 use crate::edge::scope;
 use crate::once::{self, Created};
-use crate::{queues, validate};
+use crate::{attempts, queues, trace, validate};
 
 /// Larger bodies are parsed on a thread of their own: they would hold up other requests on this one for milliseconds.
 const INLINE_BYTES_MAX: usize = 64 * 1024;
@@ -32,9 +32,10 @@ pub(crate) async fn create(
     extract::require_json(&request)?;
     let key = once::key(request.headers())?;
     let keyed = key.is_some();
+    let trace = trace::of(request.headers());
     let body = app.batch_bodies.read(request, limits::BATCH_BODY_BYTES_MAX).await?;
     let (book, known) = queues::book(&app).await;
-    let (tasks, digest) = match body.bytes.len() {
+    let (mut tasks, digest) = match body.bytes.len() {
         ..=INLINE_BYTES_MAX => parse(&body.bytes, keyed, &book)?,
         // The body goes along: its part of the budget is taken for as long as it is worked on, whether the client waits or not.
         _ => tokio::task::spawn_blocking(move || parse(&body.bytes, keyed, &book))
@@ -43,6 +44,10 @@ pub(crate) async fn create(
     };
     known?;
     scope::require_for_commands(&client, &tasks, |i| format!("/tasks/{i}"))?;
+    attempts::prepare(&app, tasks.iter().map(|task| &task.work), |i| format!("/tasks/{i}")).await?;
+    if trace.is_some() {
+        tasks.iter_mut().for_each(|task| task.trace.clone_from(&trace));
+    }
     if let Some(key) = key
         && let Created::Before(ids) = once::create(&app, &client, key, digest, &tasks).await?
     {

@@ -43,6 +43,11 @@ pub struct Config {
     /// Networks of proxies whose `X-Forwarded-For` is believed, separated by commas: `10.0.0.0/8`
     #[arg(long, env = "TASKMASTER_TRUSTED_PROXIES", value_delimiter = ',', value_name = "NETWORKS")]
     pub trusted_proxies: Vec<String>,
+    /// The URL by which the outside reaches this installation, such as `https://tasks.example.com`: HTTP tasks that end by a callback
+    /// tell their targets. Where it is left out, a gateway on a loopback address takes its own, and others refuse such tasks. The same
+    /// for every gateway
+    #[arg(long, env = "TASKMASTER_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
     #[command(flatten)]
     pub tls: TlsArgs,
     #[command(flatten)]
@@ -184,6 +189,7 @@ impl Default for Config {
             allowed_host: Vec::new(),
             cors_origins: Vec::new(),
             trusted_proxies: Vec::new(),
+            public_url: None,
             tls: TlsArgs::default(),
             connections: ConnectionLimits::default(),
             rate_limits: RateLimits::default(),
@@ -218,6 +224,8 @@ pub enum ConfigError {
     HalfOfTls,
     #[error("--trusted-proxies: {0:?} is neither a network (10.0.0.0/8) nor an address")]
     TrustedProxy(String),
+    #[error("--public-url: {0:?} is not an http or https URL without a query (https://tasks.example.com)")]
+    PublicUrl(String),
 }
 
 /// The settings, parsed.
@@ -229,6 +237,8 @@ pub(crate) struct Settings {
     pub allowed_hosts: Vec<AllowedHost>,
     pub cors_origins: Origins,
     pub trusted_proxies: Vec<IpNet>,
+    /// How the outside reaches this installation, without a slash at its end; none where nobody said so.
+    pub public_url: Option<String>,
     pub tls: Option<TlsFiles>,
     pub connections: ConnectionLimits,
     pub rate_limits: RateLimits,
@@ -269,9 +279,10 @@ impl Config {
         Ok(Settings {
             keys_required,
             api_keys,
-            allowed_hosts: parse_all(&self.allowed_host, AllowedHost::parse, ConfigError::AllowedHost)?,
+            allowed_hosts: self.allowed_hosts()?,
             cors_origins,
             trusted_proxies: parse_all(&self.trusted_proxies, network, ConfigError::TrustedProxy)?,
+            public_url: self.public_url(address)?,
             tls: self.tls.files()?,
             connections: self.connections,
             rate_limits: self.rate_limits,
@@ -286,6 +297,34 @@ impl Config {
             sse_per_client_max: self.sse_per_client_max as usize,
             scale_hint: self.scale_hint.clone(),
         })
+    }
+}
+
+impl Config {
+    /// Those that are named, and where targets call back.
+    fn allowed_hosts(&self) -> Result<Vec<AllowedHost>, ConfigError> {
+        let mut hosts = parse_all(&self.allowed_host, AllowedHost::parse, ConfigError::AllowedHost)?;
+        let public = self.public_url.as_deref().and_then(|given| reqwest::Url::parse(given.trim()).ok());
+        hosts.extend(public.and_then(|url| AllowedHost::parse(&url.origin().ascii_serialization())));
+        Ok(hosts)
+    }
+
+    fn public_url(&self, address: SocketAddr) -> Result<Option<String>, ConfigError> {
+        let Some(given) = self.public_url.as_deref().map(str::trim).filter(|given| !given.is_empty()) else {
+            let scheme = if self.tls.files()?.is_some() { "https" } else { "http" };
+            return Ok(address.ip().is_loopback().then(|| format!("{scheme}://{address}")));
+        };
+        let wrong = || ConfigError::PublicUrl(given.to_owned());
+        let url = reqwest::Url::parse(given).map_err(|_| wrong())?;
+        let right = matches!(url.scheme(), "http" | "https")
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
+        match right {
+            true => Ok(Some(url.as_str().trim_end_matches('/').to_owned())),
+            false => Err(wrong()),
+        }
     }
 }
 
@@ -375,11 +414,23 @@ mod tests {
             (["--cors-origins", "app.example.com"], "app.example.com"),
             (["--cors-origins", "*"], "--require-keys"),
             (["--tls-key", "key.pem"], "--tls-certificate"),
+            (["--public-url", "tasks.example.com"], "tasks.example.com"),
+            (["--public-url", "https://tasks.example.com/?x"], "--public-url"),
             (["--api-key", "k\u{e9}y"], "TASKMASTER_API_KEYS"),
         ] {
             let error = parse(&arguments).check(Config::default().listen).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");
         }
+    }
+
+    #[test]
+    fn a_gateway_knows_its_own_url_where_only_this_machine_can_ask() {
+        let of = |arguments: &[&str], address: SocketAddr| parse(arguments).check(address).unwrap().public_url;
+        let given = &["--public-url", "https://tasks.example.com/x/"][..];
+        assert_eq!(of(given, EVERYWHERE).as_deref(), Some("https://tasks.example.com/x"));
+        assert_eq!(of(&["--public-url", " "], EVERYWHERE), None);
+        assert_eq!(parse(given).check(EVERYWHERE).unwrap().allowed_hosts.len(), 1, "targets may use that name");
+        assert_eq!(of(&[], Config::default().listen).as_deref(), Some("http://127.0.0.1:8081"));
     }
 
     #[test]

@@ -165,6 +165,8 @@ mod tests {
             callback: None,
             failure_callback: None,
             flow_key: None,
+            traceparent: None,
+            progress: None,
         }
     }
 

@@ -3,10 +3,10 @@
 //! In reading order: [`config`] (the settings), `server` (the process, and the stack that every request passes), `edge` (the
 //! layers of that stack), `router` (the whole API on one page), `app` (what handlers share).
 //!
-//! Then one controller a resource: `tasks`, `list`, `batch`, `events`, `workers`, `stats`, `keys`, `schedules`, `webhooks`, `hooks`, `docs`, and `forward` (the
+//! Then one controller a resource: `tasks`, `list`, `batch`, `events`, `workers`, `stats`, `keys`, `signing`, `schedules`, `webhooks`, `hooks`, `queues`, `url_workers`, `attempts` (targets call back), `docs`, and `forward` (the
 //! coordinator's contract, passed on). What they are made of: `validate` (what a task must be like), `create` (many callers, one
 //! statement), `feed` (one reader of the event log for all clients), `wait`, `prefer`, `conditional`, `aged`,
-//! `page_token`.
+//! `page_token`, `trace` (what a request is part of).
 
 pub mod config;
 mod server;
@@ -16,6 +16,7 @@ mod router;
 
 mod app;
 
+mod attempts;
 mod batch;
 mod bulk;
 mod deliveries;
@@ -27,6 +28,7 @@ mod keys;
 mod list;
 mod queues;
 mod schedules;
+mod signing;
 mod stats;
 mod tasks;
 mod url_workers;
@@ -44,6 +46,7 @@ mod aged;
 mod conditional;
 mod page_token;
 mod prefer;
+mod trace;
 
 pub use app::Scaler;
 pub use config::{Config, ConfigError};

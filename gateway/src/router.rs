@@ -14,7 +14,7 @@ use taskmaster_service::{layers, stage};
 use crate::app::App;
 use crate::edge::scope;
 use crate::{
-    batch, bulk, deliveries, events, forward, hooks, keys, list, queues, schedules, stats, tasks, url_workers, webhooks, workers,
+    attempts, batch, bulk, deliveries, events, forward, hooks, keys, list, queues, schedules, signing, stats, tasks, url_workers, webhooks, workers,
 };
 
 /// Who may call an operation.
@@ -69,6 +69,8 @@ pub(crate) fn public() -> Vec<Operation> {
         op(Method::GET, paths::KEY, ADMIN, get(keys::get)),
         op(Method::DELETE, paths::KEY, ADMIN, delete(keys::revoke)),
         op(Method::POST, paths::KEY_ROTATE, ADMIN, post(keys::rotate)),
+        op(Method::GET, paths::SIGNING_SECRETS, ADMIN, get(signing::list)),
+        op(Method::POST, paths::SIGNING_SECRETS_ROTATE, ADMIN, post(signing::rotate)),
         op(Method::POST, paths::SCHEDULES, WRITE, post(schedules::create)),
         op(Method::GET, paths::SCHEDULES, READ, get(schedules::list)),
         op(Method::POST, paths::SCHEDULES_PREVIEW, READ, post(schedules::preview_new)),
@@ -111,7 +113,10 @@ pub(crate) fn public() -> Vec<Operation> {
 
 /// What needs no API key: the handler verifies who sends.
 pub(crate) fn receiving() -> Vec<Operation> {
-    vec![op(Method::POST, paths::HOOK_RECEIVE, Access::Token, post(hooks::receive::receive))]
+    vec![
+        op(Method::POST, paths::HOOK_RECEIVE, Access::Token, post(hooks::receive::receive)),
+        op(Method::POST, paths::ATTEMPTS, Access::Token, post(attempts::report)),
+    ]
 }
 
 /// What of the coordinator's contract is passed on.

@@ -24,7 +24,7 @@ use crate::app::App;
 use crate::edge::client::Client;
 use crate::edge::scope;
 use crate::validate::schedule as validate;
-use crate::{conditional, list, once, page_token, queues, tasks};
+use crate::{attempts, conditional, list, once, page_token, queues, tasks};
 
 /// A change without `If-Match` that others keep getting ahead of is given up after so many tries.
 const CHANGES_MAX: usize = 5;
@@ -41,6 +41,7 @@ pub(crate) async fn create(
     let keep = validate::schedule(new, &book)?;
     known?;
     may_run(&client, &keep.task)?;
+    attempts::prepare(&app, std::iter::once(&keep.task.work), |_| "/task".into()).await?;
     let max = app.settings.schedules_max;
     let made = app.store.create_schedule(Uuid::now_v7(), &keep, max.into(), once.as_ref()).await?;
     let (schedule, replayed) = match made {
@@ -115,6 +116,7 @@ pub(crate) async fn change(
         merge(&mut merged, Value::Object(patch.clone()));
         let keep = validate::schedule(parse_json(merged.to_string().as_bytes())?, &book)?;
         may_run(&client, &keep.task)?;
+        attempts::prepare(&app, std::iter::once(&keep.task.work), |_| "/task".into()).await?;
         match app.store.change_schedule(id, revision, &keep).await? {
             Changed::Done(schedule) => return shown(&HeaderMap::new(), &schedule),
             Changed::Refused(Refusal::WrongRevision) => {}

@@ -28,12 +28,12 @@ use crate::edge::admission::{Admission, Traffic};
 use crate::edge::keyring::Keyring;
 use crate::edge::{admission, client as who, coding, cors, headers, key, origin, rate};
 use crate::forward::Forwarder;
-use crate::{docs, readiness, router, tasks};
+use crate::{attempts, docs, readiness, router, tasks};
 
 /// A coordinator that has not answered by then is given up; below the client's own patience with the gateway.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Between tries to learn from the database whether there is an API key.
+/// Between tries to learn from the database whether there is an API key, and to tell it the public URL.
 const KEY_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why the gateway could not start, or ended.
@@ -92,6 +92,7 @@ pub async fn run(
     background.spawn(readiness::watch(store.clone(), health, shutdown.clone()));
     background.spawn(follow_events(app.clone(), shutdown.clone()));
     background.spawn(note_keys(app.clone(), shutdown.clone()));
+    background.spawn(tell_public_url(app.clone(), shutdown.clone()));
     background.spawn(share_quotas(app, shutdown.clone()));
 
     tracing::info!(%address, "the gateway serves its API and /docs");
@@ -174,6 +175,15 @@ async fn follow_events(app: App, shutdown: Shutdown) {
 
 async fn note_keys(app: App, shutdown: Shutdown) {
     app.keyring.note_used(&app.store, &shutdown).await;
+}
+
+/// Tasks that wait may have been created under another URL, by a gateway that is gone.
+async fn tell_public_url(app: App, shutdown: Shutdown) {
+    while attempts::keep_public_url(&app).await.is_err() {
+        if shutdown.or_stop(tokio::time::sleep(KEY_CHECK_INTERVAL)).await.is_none() {
+            return;
+        }
+    }
 }
 
 async fn share_quotas(app: App, shutdown: Shutdown) {

@@ -18,7 +18,7 @@ use crate::edge::client::Client;
 use crate::edge::scope;
 use crate::once::{self, Created};
 use crate::wait::Wait;
-use crate::{conditional, prefer, queues, validate};
+use crate::{attempts, conditional, prefer, queues, trace, validate};
 
 /// `POST /v1/tasks`
 pub(crate) async fn create(
@@ -32,9 +32,10 @@ pub(crate) async fn create(
     let once = once::key(&headers)?.map(|key| (key, once::digest(&new)));
     let (book, known) = queues::book(&app).await;
     queues::fill(&book, &mut new);
-    let task = validate::task(new)?;
+    let task = TaskToCreate { trace: trace::of(&headers), ..validate::task(new)? };
     known?;
     scope::require_for_commands(&client, std::slice::from_ref(&task), |_| String::new())?;
+    attempts::prepare(&app, std::iter::once(&task.work), |_| String::new()).await?;
     let (created, wait, replayed) = match once {
         None => {
             let wait = Wait::asked(&app, &headers, task.id);

@@ -115,6 +115,7 @@ fn check(new: NewTask, errors: &mut Errors) -> Option<TaskToCreate> {
         timeout_seconds: i32::try_from(timeout_seconds).ok()?,
         tags,
         callbacks,
+        trace: None,
     })
 }
 

@@ -1,7 +1,5 @@
 //! `/v1/webhooks`: subscriptions are made, listed, changed, rotated and removed.
 
-use std::time::Duration;
-
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -16,6 +14,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::edge::client::Client;
+use crate::signing::overlap;
 use crate::validate::webhook;
 use crate::{conditional, once};
 
@@ -95,14 +94,7 @@ pub(crate) async fn rotate(
     Json(asked): Json<RotateWebhookRequest>,
 ) -> Result<Response, Problem> {
     let secret = webhook::secret(asked.secret.as_deref())?;
-    let max = limits::KEY_OVERLAP_SECONDS_MAX;
-    let overlap = match asked.overlap_seconds.unwrap_or(limits::KEY_OVERLAP_SECONDS_DEFAULT) {
-        seconds if (0..=max).contains(&seconds) => Duration::from_secs(seconds.unsigned_abs()),
-        _ => {
-            let detail = format!("must be a whole number from 0 to {max}");
-            return Err(Problem::field(Code::ValidationFailed, "/overlap_seconds", detail));
-        }
-    };
+    let overlap = overlap(asked.overlap_seconds)?;
     let webhook = app.store.rotate_webhook(id, &secret, overlap).await?.ok_or_else(not_found)?;
     issued(StatusCode::OK, IssuedWebhook { webhook, secret: secret.expose() })
 }

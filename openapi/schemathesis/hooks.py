@@ -78,6 +78,8 @@ RULES = [
     r"/pass_headers/\d+: (has a secret, and is not passed on|is given twice|is set by the worker, and cannot be given)",
     r"/task/http/(body|body_base64): is what the sender sends.*",
     r"/task/http/(method|headers): must be .*",
+    # Ranges that end before they begin, and those that meet.
+    r".*/http/response/(success|retry|final)/\d+: (must be a status .*|has a status that .*)",
     # The clock.
     r"/expires_at: must lie in the future",
 ]

@@ -47,6 +47,16 @@ pub struct Address(pub String);
 #[schema(max_length = 1000)]
 pub struct Reason(pub String);
 
+/// A status of an HTTP answer.
+#[derive(Debug, ToSchema)]
+#[schema(minimum = 200, maximum = 599, example = 404)]
+pub struct Status(pub u16);
+
+/// Statuses of HTTP answers, from the first to the last.
+#[derive(Debug, ToSchema)]
+#[schema(min_length = 3, max_length = 7, pattern = "^[2-5][0-9]{2}(-[2-5][0-9]{2})?$", example = "200-299")]
+pub struct StatusRange(pub String);
+
 /// A delay, in seconds.
 #[derive(Debug, ToSchema)]
 #[schema(minimum = 0, maximum = 604800)]

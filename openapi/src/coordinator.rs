@@ -34,6 +34,9 @@ pub struct Abilities {
     /// Runs `http` tasks.
     #[serde(default = "yes")]
     pub http: bool,
+    /// Of `http` tasks it also runs those with `response` or `completion`: it judges answers by them, and reports DETACHED on a 202.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub http_rules: bool,
     /// The queues it serves; all of them when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 100, value_type = Vec<bounds::QueueName>)]

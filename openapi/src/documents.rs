@@ -61,6 +61,22 @@ impl Modify for HookSignature {
     }
 }
 
+/// Adds the scheme of attempts' tokens.
+pub(crate) struct AttemptTokens;
+
+impl Modify for AttemptTokens {
+    fn modify(&self, document: &mut Document) {
+        let scheme = ApiKeyScheme::Query(ApiKeyValue::with_description(
+            "token",
+            "The token in `TaskMaster-Callback-Url`, which an attempt's request carries.",
+        ));
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("attempt_token", SecurityScheme::ApiKey(scheme));
+    }
+}
+
 fn add_bearer(document: &mut Document, name: &str, description: &str) {
     let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build();
     document.components.get_or_insert_default().add_security_scheme(name, SecurityScheme::Http(scheme));

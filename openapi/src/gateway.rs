@@ -8,8 +8,9 @@ use utoipa::{IntoParams, OpenApi, ToSchema};
 use uuid::Uuid;
 
 use crate::bounds;
+use crate::attempt;
 use crate::coordinator::WorkerList;
-use crate::documents::{ApiKey, Failures, Headers, HookSignature, Schemas};
+use crate::documents::{ApiKey, AttemptTokens, Failures, Headers, HookSignature, Schemas};
 use crate::event::{Event, EventType, LogTruncated, ServerSentEvent};
 use crate::gateway_queues as queues;
 use crate::gateway_schedules as schedules;
@@ -17,6 +18,7 @@ use crate::health;
 use crate::hook::operations as hooks;
 use crate::key::{IssuedKey, Key, KeyList, NewKey, RotateKeyRequest};
 use crate::problem::Problem;
+use crate::signing;
 use crate::task::{Attempt, NewTask, Task, TaskStatus};
 use crate::url_worker as urls;
 use crate::webhook::operations as webhooks;
@@ -41,6 +43,10 @@ pub mod paths {
     pub const KEYS: &str = "/v1/keys";
     pub const KEY: &str = "/v1/keys/{id}";
     pub const KEY_ROTATE: &str = "/v1/keys/{id}/rotate";
+    pub const SIGNING_SECRETS: &str = "/v1/signing-secrets";
+    pub const SIGNING_SECRETS_ROTATE: &str = "/v1/signing-secrets/rotate";
+    /// With the token of an attempt in its query.
+    pub const ATTEMPTS: &str = "/v1/attempts";
     pub const SCHEDULES: &str = "/v1/schedules";
     pub const SCHEDULES_PREVIEW: &str = "/v1/schedules/preview";
     pub const SCHEDULE: &str = "/v1/schedules/{id}";
@@ -422,6 +428,8 @@ pub struct EventFilter {
 }
 
 /// Create one task: a command, a program with arguments, or an HTTP request; now, at a time, or after a delay.
+///
+/// `traceparent` and `tracestate` of the request (W3C Trace Context) are kept with the task, and passed on by its attempts.
 #[utoipa::path(
     post, path = paths::TASKS, operation_id = "createTask", tag = "tasks",
     params(
@@ -444,6 +452,12 @@ pub struct EventFilter {
                 "max_attempts": 4, "retry": {"delays_seconds": [1, 10, 60]}, "tags": ["order-17"], "queue": "mails"}))),
         ("for certain workers" = (summary = "For a worker that has a label; it waits until there is one",
             value = json!({"command": "echo on a GPU", "requires": {"gpu": "a100"}}))),
+        ("rules" = (summary = "A signed request, for which 404 is success, and most other mistakes are final",
+            value = json!({"http": {"method": "DELETE", "url": "http://127.0.0.1:8081/v1/nothing", "sign": true,
+                "response": {"success": ["200-299", 404], "final": ["400-403"]}}}))),
+        ("a callback" = (summary = "A function that answers 202, and says later what came of it",
+            value = json!({"http": {"url": "http://127.0.0.1:9900/", "body": "to be or not", "completion": "callback",
+                "heartbeat_timeout_seconds": 60}, "timeout_seconds": 3600}))),
         ("at a time" = (summary = "At a time",
             value = json!({"command": "echo good morning", "scheduled_at": "2099-01-31T07:00:00+01:00", "tags": ["demo"]}))),
     )),
@@ -461,6 +475,8 @@ pub struct EventFilter {
 pub fn create_task() {}
 
 /// Create up to 10,000 tasks, all or none.
+///
+/// `traceparent` and `tracestate` of the request (W3C Trace Context) are kept with each, and passed on by their attempts.
 #[utoipa::path(
     post, path = paths::TASKS_BATCH, operation_id = "createTaskBatch", tag = "tasks",
     params(
@@ -757,6 +773,7 @@ pub fn revoke_key() {}
         stream_events, get_stats, list_workers, drain_worker, scale_workers,
         urls::put_url_worker, urls::list_url_workers, urls::get_url_worker, urls::delete_url_worker,
         create_key, list_keys, get_key, rotate_key, revoke_key,
+        signing::list_signing_secrets, signing::rotate_signing_secret, attempt::report_attempt,
         schedules::create_schedule, schedules::list_schedules, schedules::preview_new_schedule, schedules::get_schedule,
         schedules::change_schedule, schedules::delete_schedule, schedules::pause_schedule, schedules::resume_schedule,
         schedules::trigger_schedule, schedules::backfill_schedule, schedules::preview_schedule, schedules::list_schedule_runs,
@@ -770,6 +787,6 @@ pub fn revoke_key() {}
     ),
     components(schemas(Event, EventType, LogTruncated, TaskStatus)),
     servers((url = "/", description = "The gateway that serves this document")),
-    modifiers(&ApiKey, &HookSignature, &Failures, &Headers, &Schemas),
+    modifiers(&ApiKey, &HookSignature, &AttemptTokens, &Failures, &Headers, &Schemas),
 )]
 pub struct GatewayApi;

@@ -7,6 +7,7 @@
 //!
 //! The documents under `openapi/v1/` are generated from these modules ([`documents`]); a test says when they are stale.
 
+pub mod attempt;
 pub mod bounds;
 pub mod checks;
 pub mod destination;
@@ -19,7 +20,9 @@ pub mod object;
 pub mod problem;
 pub mod queue;
 pub mod report;
+pub mod response;
 pub mod schedule;
+pub mod signing;
 pub mod task;
 pub mod webhook;
 mod whole;

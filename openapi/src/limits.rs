@@ -24,6 +24,12 @@ pub const URL_BYTES_MAX: usize = 8 * 1024;
 pub const HEADERS_MAX: usize = 100;
 /// Length of one header value.
 pub const HEADER_VALUE_BYTES_MAX: usize = 8 * 1024;
+/// Entries of each list of an HTTP task's `response`.
+pub const RESPONSE_STATUSES_MAX: usize = 20;
+/// Length of `traceparent`: what version 00 of W3C Trace Context has.
+pub const TRACEPARENT_CHARS: usize = 55;
+/// Length of `tracestate`: what is kept at least (W3C Trace Context, 3.3.1.5), and here at most.
+pub const TRACESTATE_CHARS_MAX: usize = 512;
 /// Length of a queue's name.
 pub const QUEUE_NAME_CHARS_MAX: usize = 64;
 /// Queues of one installation.

@@ -55,6 +55,8 @@ pub enum Code {
     RequestTimeout,
     /// The task's state does not allow this.
     TaskStateConflict,
+    /// The attempt that a target speaks of is over: cancelled, too late, or the task was claimed again.
+    AttemptOver,
     /// The API key was revoked, or has expired.
     KeyNotActive,
     /// Another schedule has this name.
@@ -130,6 +132,7 @@ impl Code {
         Code::MethodNotAllowed,
         Code::RequestTimeout,
         Code::TaskStateConflict,
+        Code::AttemptOver,
         Code::KeyNotActive,
         Code::ScheduleNameTaken,
         Code::WebhookDisabled,
@@ -183,6 +186,7 @@ impl Code {
             | Code::WebhookDisabled
             | Code::HookDisabled
             | Code::IdempotencyInFlight => StatusCode::CONFLICT,
+            Code::AttemptOver => StatusCode::GONE,
             Code::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -231,6 +235,7 @@ impl Code {
             Code::MethodNotAllowed => "This path does not have this method",
             Code::RequestTimeout => "The request took too long to arrive",
             Code::TaskStateConflict => "The task's state does not allow this",
+            Code::AttemptOver => "The attempt is over",
             Code::KeyNotActive => "The API key no longer works",
             Code::ScheduleNameTaken => "Another schedule has this name",
             Code::WebhookDisabled => "The webhook is disabled",

@@ -31,6 +31,8 @@ pub enum ReportStatus {
     Cancelled,
     /// The task goes back without having been started; no attempt is used.
     Released,
+    /// The target of an HTTP task with `completion: callback` answered 202, and will call back. The worker is done with it. Implies STARTED.
+    Detached,
 }
 
 /// One item of a status report.
@@ -58,7 +60,7 @@ pub struct StatusReport {
     /// With FAILED: do not try again, whatever attempts are left.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub permanent: bool,
-    /// With FAILED: try again no sooner than in so many milliseconds (an HTTP target's `Retry-After`).
+    /// With FAILED and RELEASED: try again no sooner than in so many milliseconds (an HTTP target's `Retry-After`).
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 0, maximum = 604800000)]
     pub retry_after_ms: Option<u64>,

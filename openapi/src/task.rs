@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::attempt::Progress;
 use crate::bounds;
+use crate::response::ResponseRules;
 
 /// Where a task stands.
 ///
@@ -86,10 +88,30 @@ impl HttpMethod {
     }
 }
 
-/// An HTTP request to make. A 2xx answer is success; any other fails the attempt. Redirects are not followed.
+/// How an HTTP task's attempt ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Completion {
+    /// With the answer.
+    #[default]
+    Answer,
+    /// With the answer, unless that is 202 (Accepted): then the target says later what came of it, by the URL in
+    /// `TaskMaster-Callback-Url`. Until it does, the attempt takes no slot of a worker.
+    Callback,
+}
+
+impl Completion {
+    fn is_answer(&self) -> bool {
+        *self == Completion::Answer
+    }
+}
+
+/// An HTTP request to make. A 2xx answer is success, unless `response` says otherwise; any other fails the attempt. Redirects are not
+/// followed.
 ///
-/// The request also carries `TaskMaster-Task-Id`, `TaskMaster-Attempt`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+/// The request also carries `TaskMaster-Task-Id`, `TaskMaster-Attempt`; and `traceparent` (W3C Trace Context), where the request that
+/// created the task did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpWork {
     /// The method; `POST` when left out.
@@ -111,6 +133,26 @@ pub struct HttpWork {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 1048576, content_encoding = "base64")]
     pub body_base64: Option<String>,
+    /// What the status of the answer means.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::object::optional")]
+    pub response: Option<ResponseRules>,
+    /// Sign each attempt's request as webhooks are (Standard Webhooks 1.0.0), with the secret of `GET /v1/signing-secrets`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sign: bool,
+    /// How an attempt ends: with the answer, or after a 202 by a callback of the target.
+    #[serde(default, skip_serializing_if = "Completion::is_answer")]
+    pub completion: Completion,
+    /// With `completion: callback`: after its 202 the target must call back at least every so many seconds, or the attempt has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
+    #[schema(minimum = 1, maximum = 86400)]
+    pub heartbeat_timeout_seconds: Option<i64>,
+}
+
+impl HttpWork {
+    /// Whether only workers that know more than statuses of 2xx can do it: those with the ability `http_rules`.
+    pub fn wants_rules(&self) -> bool {
+        self.response.is_some() || self.completion == Completion::Callback
+    }
 }
 
 /// What is to be done: exactly one of a shell command line, a program with arguments, or an HTTP request.
@@ -323,6 +365,10 @@ pub enum ErrorCode {
     Unsupported,
     /// The attempt took longer than `timeout_seconds`.
     Timeout,
+    /// The target, which had answered 202, was silent for longer than `heartbeat_timeout_seconds`.
+    HeartbeatTimeout,
+    /// The target, which had answered 202, said that it failed.
+    TargetFailed,
     /// The worker died, or let go of the task without a word.
     WorkerLost,
     /// The attempt was stopped because a cancel was asked for.
@@ -438,6 +484,13 @@ pub struct Task {
     /// Whom to tell when the task is FAILED.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_callback: Option<Callback>,
+    /// The trace that the task is part of (W3C Trace Context), as the request that created it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 55, max_length = 55, pattern = "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
+    pub traceparent: Option<String>,
+    /// How far a target is that has answered 202 and not finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
 }
 
 /// One attempt of a task.

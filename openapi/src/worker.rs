@@ -24,6 +24,11 @@ pub mod headers {
     pub const ATTEMPT: &str = "taskmaster-attempt";
     /// A target that answers with this header and the value `never` is not tried again.
     pub const RETRY: &str = "taskmaster-retry";
+    /// Where a target that answers 202 says what came of it.
+    pub const CALLBACK_URL: &str = "taskmaster-callback-url";
+    /// The trace that a request is part of (W3C Trace Context).
+    pub const TRACEPARENT: &str = "traceparent";
+    pub const TRACESTATE: &str = "tracestate";
 }
 
 /// A command that ends with this exit status is not tried again (`EX_DATAERR` of sysexits).
@@ -50,6 +55,18 @@ pub struct SubmittedTask {
     #[schema(minimum = 1, maximum = 86400000)]
     pub timeout_ms: u64,
     pub work: Work,
+    /// The trace that the attempt is part of, and its own place in it (W3C Trace Context): to be sent to the target of an HTTP request
+    /// that has no such header of its own, and given to commands as `TRACEPARENT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 55, max_length = 55, pattern = "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
+    pub traceparent: Option<String>,
+    /// What goes with `traceparent`; `TRACESTATE` to commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 512)]
+    pub tracestate: Option<String>,
+    /// Make the request even to a host that lately failed: whoever sends this keeps an eye on that itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub try_always: bool,
 }
 
 /// Tasks for a worker.
@@ -170,6 +187,24 @@ pub struct WorkerState {
     #[schema(minimum = 0, maximum = 10000)]
     pub room: i64,
     pub draining: bool,
+    /// Hosts that failed so often in a row that they are not asked for a while; at most 100 of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 100)]
+    pub circuits: Vec<OpenCircuit>,
+}
+
+/// A host that is not asked for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OpenCircuit {
+    /// Scheme, host and port.
+    #[schema(max_length = 8192, example = "https://example.com:443")]
+    pub host: String,
+    /// Failures in a row.
+    #[schema(minimum = 1, maximum = 9007199254740991i64)]
+    pub failures: i64,
+    /// Until one request is let through.
+    #[schema(minimum = 0, maximum = 315576000000i64)]
+    pub retry_in_ms: i64,
 }
 
 /// Take tasks. Repeating a submission is harmless.

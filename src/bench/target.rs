@@ -32,7 +32,7 @@ impl Target {
     /// A task that calls it.
     pub fn task(&self) -> NewTask {
         let (url, method, headers) = (self.url.clone(), HttpMethod::default(), BTreeMap::new());
-        let http = HttpWork { method, url, headers, body: None, body_base64: None };
+        let http = HttpWork { method, url, headers, ..HttpWork::default() };
         NewTask { http: Some(http), ..NewTask::default() }
     }
 }

@@ -2,6 +2,7 @@
 
 mod hooks;
 mod queues;
+mod http_tasks;
 mod schedules;
 
 /// One request: of which operation, with what, and what must come of it.
@@ -141,6 +142,7 @@ pub(super) fn chapters() -> Vec<Chapter> {
         ("Once only", once()),
         ("What fails, and is tried again", failing()),
         ("Make an HTTP request", requests()),
+        ("Answers, traces, signatures, callbacks", http_tasks::answers()),
         ("Many together", batches()),
         ("Cancel and retry by filter", bulk()),
         ("List and filter", lists()),
@@ -150,6 +152,7 @@ pub(super) fn chapters() -> Vec<Chapter> {
         ("Follow what happens", events()),
         ("Figures and workers", fleet()),
         ("API keys", keys()),
+        ("Signing secrets", http_tasks::secrets()),
         ("Webhooks", webhooks()),
         ("Incoming webhooks", hooks::steps()),
     ]

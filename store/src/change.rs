@@ -8,6 +8,7 @@ use taskmaster_openapi::task::{Task, TaskStatus};
 use uuid::Uuid;
 
 use crate::database::Store;
+use crate::detached;
 use crate::error::StoreError;
 use crate::lanes::{Kind, LaneKey, Labels};
 use crate::queues::key_lanes::{KeyedWork, Placed};
@@ -54,9 +55,9 @@ with gone as (
 ), kept as (
     insert into task_history (id, finished_at, run_at, created_at, scheduled_at, claim, picked_at, started_at,
         cancel_requested_at, lane, timeout_seconds, priority, status, attempt, max_attempts, hand_backs, lost_workers,
-        worker_id, work, retry, tags, result, error, schedule_id, callbacks, flow_key)
+        worker_id, work, retry, tags, result, error, schedule_id, callbacks, flow_key, trace)
     select id, now(), run_at, created_at, scheduled_at, claim, picked_at, started_at, now(), lane, timeout_seconds, priority, 5,
-        attempt, max_attempts, hand_backs, lost_workers, worker_id, work, retry, tags, result, error, schedule_id, callbacks, flow_key from gone
+        attempt, max_attempts, hand_backs, lost_workers, worker_id, work, retry, tags, result, error, schedule_id, callbacks, flow_key, trace from gone
 ), noted as (
     insert into event_inbox (type, from_status, to_status, task_ids, lanes, attempts, workers, n)
     select 6, 0, 5, array_agg(id), array_agg(lane), array_agg(attempt), array_agg(worker_id), count(*)
@@ -79,9 +80,9 @@ with gone as (
        and not exists (select from attempts a where a.task_id = gone.id and a.claim = gone.claim)
 ), again as (
     insert into tasks (id, lane, priority, run_at, created_at, scheduled_at, claim, attempt, max_attempts, timeout_seconds,
-                       work, retry, tags, picked_at, started_at, worker_id, result, error, schedule_id, callbacks, flow_key)
+                       work, retry, tags, picked_at, started_at, worker_id, result, error, schedule_id, callbacks, flow_key, trace)
     select id, coalesce((select m.lane from unnest($2::uuid[], $3::integer[]) as m(id, lane) where m.id = gone.id), lane), priority, now(), created_at, scheduled_at, claim, 0, max_attempts, timeout_seconds,
-           work, retry, tags, picked_at, started_at, worker_id, result, error, schedule_id, callbacks, flow_key from gone
+           work, retry, tags, picked_at, started_at, worker_id, result, error, schedule_id, callbacks, flow_key, trace from gone
     returning id, lane, priority
 ), noted as (
     insert into event_inbox (type, from_status, to_status, task_ids, lanes, attempts, n)
@@ -166,9 +167,11 @@ impl Store {
             .await?;
         let (cancelled, requested, _): (i64, i64, i64) =
             sqlx::query_as(CANCEL).bind(ids).fetch_one(&mut *transaction).await?;
+        // No worker has these: nobody must let go of them.
+        let detached = if requested > 0 { detached::cancel(&mut transaction, ids).await? } else { 0 };
         transaction.commit().await?;
         self.events_waiting.notify_one();
-        Ok((cancelled as usize, requested as usize))
+        Ok((cancelled as usize + detached, requested as usize - detached))
     }
 
     async fn retry_each(&self, ids: &[Uuid]) -> Result<usize, StoreError> {

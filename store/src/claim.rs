@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::database::Store;
 use crate::error::StoreError;
 pub use crate::lanes::{Kind, Labels, Lane, LaneKey, is_system};
+use crate::trace;
 
 /// A lane and a priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,6 +60,8 @@ pub struct ClaimedTask {
     pub due_in_ms: f64,
     pub timeout_seconds: i32,
     pub work: Work,
+    /// The attempt's `traceparent` and `tracestate`, where the task is part of a trace.
+    pub trace: Option<(String, Option<String>)>,
 }
 
 /// What a claim brought.
@@ -137,7 +140,7 @@ with band as materialized (
            worker_id = ($8::text[])[($4::integer[])[seated.seat]], picked_at = now(), started_at = null
       from seated, number
      where t.ctid = seated.place
-    returning t.id, t.lane, t.priority, t.run_at, t.attempt, t.timeout_seconds, t.work, t.worker_id, t.claim, seated.seat
+    returning t.id, t.lane, t.priority, t.run_at, t.attempt, t.timeout_seconds, t.work, t.trace, t.worker_id, t.claim, seated.seat
 ), recorded as (
     insert into claims (id, coordinator_id, task_ids, lanes) overriding system value
     select claim, $5, array_agg(id), case when bool_or(lane = any($11)) then array_agg(distinct lane) end from picked group by claim
@@ -146,7 +149,7 @@ with band as materialized (
     select 1, 0, 1, array_agg(id), array_agg(lane), array_agg((attempt + 1)::smallint), array_agg(worker_id), count(*)
       from picked where lane > 0 having count(*) > 0
 )
-select h.version, now() as now, p.id, p.lane, p.priority, p.run_at, p.attempt, p.timeout_seconds, p.work, p.claim, p.seat,
+select h.version, now() as now, p.id, p.lane, p.priority, p.run_at, p.attempt, p.timeout_seconds, p.work, p.trace, p.claim, p.seat,
        (extract(epoch from p.run_at - clock_timestamp()) * 1000)::float8 as due_in_ms
   from queue_head h left join picked p on true";
 
@@ -229,7 +232,7 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets those of these claims of which nothing is in flight any more. The caller's account may be wrong (an answer was lost,
+    /// Forgets those of these claims of which no worker has anything any more. The caller's account may be wrong (an answer was lost,
     /// a worker lied): a claim that is forgotten too early would leave tasks that nobody finds.
     ///
     /// # Errors
@@ -239,7 +242,8 @@ impl Store {
             "delete from claims c
               where c.id = any($1)
                 and not exists (select from unnest(c.task_ids) as x(id), lateral (select from tasks t
-                                 where t.id = x.id and t.claim = c.id and t.status in (1, 2) limit 1) t)",
+                                 where t.id = x.id and t.claim = c.id and t.status in (1, 2)
+                                   and not exists (select from detached d where d.task_id = t.id and d.claim = t.claim) limit 1) t)",
         )
         .bind(claims)
         .execute(&self.pool)
@@ -285,9 +289,11 @@ pub(crate) async fn claim_on(connection: &mut PgConnection, asked: &Asked<'_>) -
         claimed.is_stale = row.try_get::<i64, _>("version")? != asked.version;
         let Some(task_id) = row.try_get("id")? else { continue };
         let Json(work): Json<Work> = row.try_get("work")?;
+        let (claim, kept): (i64, Option<&str>) = (row.try_get("claim")?, row.try_get("trace")?);
         claimed.tasks.push(ClaimedTask {
             task_id,
-            claim: row.try_get("claim")?,
+            claim,
+            trace: kept.and_then(|kept| trace::of_attempt(kept, task_id, claim)),
             band: Band { lane: row.try_get("lane")?, priority: row.try_get("priority")? },
             run_at: row.try_get("run_at")?,
             seat: usize::try_from(row.try_get::<i64, _>("seat")? - 1).unwrap_or_default(),

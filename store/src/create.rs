@@ -15,6 +15,7 @@ use crate::error::StoreError;
 use crate::lanes::{Labels, LaneKey};
 use crate::queues::key_lanes::{KeyedWork, Placed};
 use crate::row::{show_callbacks, show_work};
+use crate::trace;
 
 /// When a task is due.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,6 +47,8 @@ pub struct TaskToCreate {
     pub tags: Vec<String>,
     /// `None` where nobody is to be told of its end.
     pub callbacks: Option<Callbacks>,
+    /// The trace it is part of: `traceparent`, and after a blank `tracestate` where there is one.
+    pub trace: Option<String>,
 }
 
 /// Whom to tell when a task has ended.
@@ -148,9 +151,9 @@ macro_rules! insert_sql {
             $begin,
             "
     select * from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::timestamptz[], $5::float8[], $6::smallint[],
-                         $7::integer[], $8::text[], $9::text[], $10::text[], $11::text[]::json[], $12::text[])
-      as i(id, lane, priority, at, delay_seconds, max_attempts, timeout_seconds, work, retry, tags, callbacks, flow_key)",
-            stored_sql!(", callbacks, flow_key", $condition, $answer)
+                         $7::integer[], $8::text[], $9::text[], $10::text[], $11::text[]::json[], $12::text[], $13::text[])
+      as i(id, lane, priority, at, delay_seconds, max_attempts, timeout_seconds, work, retry, tags, callbacks, flow_key, trace)",
+            stored_sql!(", callbacks, flow_key, trace", $condition, $answer)
         )
     };
 }
@@ -162,8 +165,8 @@ const INSERT_ONCE_AND_READ: &str = insert_sql!(
     "
 with once as materialized (
     insert into idempotency_keys (principal, key, payload_hash, task_ids, expires_at)
-    select $13, $14, $15, $1, now() + $16 * interval '1 second'
-     where pg_try_advisory_xact_lock(hashtextextended($13 || ' ' || $14, 0))
+    select $14, $15, $16, $1, now() + $17 * interval '1 second'
+     where pg_try_advisory_xact_lock(hashtextextended($14 || ' ' || $15, 0))
     on conflict do nothing returning true
 ), input as (",
     "where exists (select from once)",
@@ -255,7 +258,8 @@ impl Store {
             .bind(columns.retry)
             .bind(columns.tags)
             .bind(columns.callbacks)
-            .bind(columns.flow_key);
+            .bind(columns.flow_key)
+            .bind(columns.trace);
         if let Some(key) = key {
             query = query.bind(&key.principal).bind(&key.key).bind(&key.payload_hash).bind(key.kept.as_secs_f64());
         }
@@ -313,6 +317,7 @@ impl Store {
             columns.tags.push((!task.tags.is_empty()).then(|| to_json(&task.tags)).transpose()?);
             columns.callbacks.push(task.callbacks.as_ref().map(to_json).transpose()?);
             columns.flow_key.push(task.flow_key.clone());
+            columns.trace.push(task.trace.clone());
         }
         Ok(columns)
     }
@@ -333,6 +338,7 @@ struct Columns {
     tags: Vec<Option<String>>,
     callbacks: Vec<Option<String>>,
     flow_key: Vec<Option<String>>,
+    trace: Vec<Option<String>>,
 }
 
 pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
@@ -388,6 +394,8 @@ fn shown(
         schedule_id: None,
         callback: None,
         failure_callback: None,
+        traceparent: task.trace.as_deref().map(|kept| trace::parts(kept).0.to_owned()),
+        progress: None,
     };
     show_work(&mut stored, task.work.clone());
     show_callbacks(&mut stored, task.callbacks.clone());

@@ -8,7 +8,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Postgres, Row, SqlSafeStr, Transaction};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 
 use crate::error::StoreError;
 use crate::replica::Replica;
@@ -51,6 +51,8 @@ pub struct Store {
     pub(crate) events_waiting: Arc<Notify>,
     /// It is known that tasks may have callbacks.
     pub(crate) expects_callbacks: Arc<AtomicBool>,
+    /// What the tokens of attempts are made with, once somebody has asked.
+    pub(crate) attempt_secret: Arc<OnceCell<String>>,
 }
 
 impl Store {
@@ -65,6 +67,7 @@ impl Store {
             inbox: Arc::default(),
             events_waiting: Arc::default(),
             expects_callbacks: Arc::default(),
+            attempt_secret: Arc::default(),
         }
     }
 
@@ -135,6 +138,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (12, "hooks", include_str!("../../migrations/0012_hooks.sql")),
     (14, "workers", include_str!("../../migrations/0014_workers.sql")),
     (11, "queues", include_str!("../../migrations/0011_queues.sql")),
+    (13, "http_tasks", include_str!("../../migrations/0013_http_tasks.sql")),
 ];
 
 fn migrator() -> Migrator {

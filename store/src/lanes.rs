@@ -23,18 +23,21 @@ pub type Labels = BTreeMap<String, String>;
 pub enum Kind {
     Http = 0,
     Command = 1,
+    /// HTTP requests that want more of a worker than plain ones: rules for answers, or an end by a callback.
+    HttpRules = 2,
 }
 
 impl Kind {
     pub(crate) fn of(work: &Work) -> Self {
         match work {
+            Work::Http(http) if http.wants_rules() => Kind::HttpRules,
             Work::Http(_) => Kind::Http,
             Work::Command(_) | Work::Argv(_) => Kind::Command,
         }
     }
 
     pub(crate) fn from_code(code: i16) -> Self {
-        if code == Kind::Http as i16 { Kind::Http } else { Kind::Command }
+        [Kind::Http, Kind::HttpRules].into_iter().find(|kind| *kind as i16 == code).unwrap_or(Kind::Command)
     }
 }
 
@@ -61,6 +64,7 @@ impl LaneKey {
     pub fn is_served_by(&self, abilities: &Abilities, labels: &Labels) -> bool {
         let able = match self.kind {
             Kind::Http => abilities.http,
+            Kind::HttpRules => abilities.http && abilities.http_rules,
             Kind::Command => abilities.commands,
         };
         able && (abilities.queues.is_empty() || abilities.queues.iter().any(|queue| **queue == *self.queue))

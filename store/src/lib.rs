@@ -1,8 +1,8 @@
 //! The task's lifecycle: pure rules, and the only SQL of TaskMaster.
 //!
 //! In reading order: [`rules`] (what may happen to a task, without a database), [`database`] (connections, migrations),
-//! [`create`], [`read`], [`replica`] (the same from a standby), [`change`] (what users do), [`claim`], [`outcome`], [`rescue`] (what coordinators do), [`fleet`]
-//! (workers and coordinators), [`url_workers`] (those that are only a URL), [`keys`] (API keys), [`quotas`] (what gateways have admitted), [`schedules`] (what makes tasks again and
+//! [`create`], [`read`], [`replica`] (the same from a standby), [`change`] (what users do), [`claim`], [`outcome`], [`rescue`], [`detached`] (what coordinators do), [`fleet`]
+//! (workers and coordinators), [`url_workers`] (those that are only a URL), [`keys`] (API keys), [`installation`] (what attempts are signed and named with), [`quotas`] (what gateways have admitted), [`schedules`] (what makes tasks again and
 //! again), [`hooks`] (incoming webhooks), [`events`] (the log), [`webhooks`] (what is sent of it), [`stats`], [`deep`] (when to look from the bottom), [`wakeup`]
 //! (notifications), [`upkeep`] (partitions, retention).
 
@@ -17,11 +17,13 @@ pub mod read;
 pub mod replica;
 
 pub mod claim;
+pub mod detached;
 pub mod fleet;
 pub mod outcome;
 pub mod rescue;
 
 pub mod hooks;
+pub mod installation;
 pub mod keys;
 pub mod queues;
 pub mod quotas;
@@ -40,6 +42,7 @@ mod backlog;
 mod lanes;
 mod row;
 mod silence;
+mod trace;
 
 pub use change::{Bulk, Cancel, Retry};
 pub use create::{Callbacks, Due, Known, Once, OnceKey, TaskToCreate};

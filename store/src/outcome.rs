@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::create::to_json;
 use crate::database::Store;
+use crate::detached;
 use crate::error::StoreError;
 use crate::row::from_row;
 use crate::rules::{self, Happening, Next, Standing, Verdict};
@@ -72,11 +73,11 @@ with start as (
 ), kept as (
     insert into task_history (id, finished_at, run_at, created_at, scheduled_at, claim, picked_at, started_at,
         cancel_requested_at, lane, timeout_seconds, priority, status, attempt, max_attempts, hand_backs, lost_workers,
-        worker_id, work, retry, tags, result, error, schedule_id, callbacks, flow_key)
+        worker_id, work, retry, tags, result, error, schedule_id, callbacks, flow_key, trace)
     select id, greatest(s.started_at, now() - coalesce(ended_ms, 0) * interval '1 millisecond'), run_at, created_at,
         scheduled_at, claim, picked_at, s.started_at, cancel_requested_at, lane, timeout_seconds, priority, 3,
         attempt + unstarted, max_attempts, hand_backs, lost_workers, worker_id, work, retry, tags, new_result::json, null, schedule_id,
-        callbacks, flow_key
+        callbacks, flow_key, trace
       from gone, lateral (select coalesce(gone.started_at,
         greatest(picked_at, now() - coalesce(started_ms, 0) * interval '1 millisecond')) as started_at) s
 ), noted as (
@@ -133,12 +134,12 @@ with verdict as (
 ), kept as (
     insert into task_history (id, finished_at, run_at, created_at, scheduled_at, claim, picked_at, started_at,
         cancel_requested_at, lane, timeout_seconds, priority, status, attempt, max_attempts, hand_backs, lost_workers,
-        worker_id, work, retry, tags, result, error, schedule_id, callbacks, flow_key)
+        worker_id, work, retry, tags, result, error, schedule_id, callbacks, flow_key, trace)
     select b.id, greatest(b.new_started_at, b.asked_ended_at), b.run_at, b.created_at, b.scheduled_at, b.claim,
         b.picked_at, b.new_started_at, b.cancel_requested_at, b.lane, b.timeout_seconds, b.priority,
         case b.next when 1 then 4 else 5 end, b.new_attempt, b.max_attempts, b.hand_backs + b.hand_back::int, b.new_lost_workers,
         b.worker_id, b.work, b.retry, b.tags, coalesce(b.new_result::json, b.result), coalesce(b.new_error::json, b.error),
-        b.schedule_id, b.callbacks, b.flow_key
+        b.schedule_id, b.callbacks, b.flow_key, b.trace
       from before b join gone g on g.id = b.id
 ), failed as (
     insert into schedule_failures (schedule_id) select schedule_id from before where next = 1 and schedule_id is not null
@@ -244,7 +245,7 @@ async fn start_and_complete(
     let (mut start, mut done) = (Arrays::default(), Arrays::default());
     for report in &plan.quick {
         match report.report.status {
-            ReportStatus::Started => start.push(report)?,
+            ReportStatus::Started | ReportStatus::Detached => start.push(report)?,
             _ => done.push(report)?,
         }
     }
@@ -274,16 +275,25 @@ async fn settle_reports(
 ) -> Result<(), StoreError> {
     let ids: Vec<Uuid> = reports.iter().map(|r| r.report.task_id).collect();
     let held = lock(connection, &ids).await?;
-    let mut incidents = Vec::new();
+    let (mut incidents, mut detached) = (Vec::new(), Vec::new());
     for report in reports {
         let Some(held) = held.get(&report.report.task_id) else { continue };
         if held.claim != report.report.claim || held.worker_id != report.worker_id {
             continue;
         }
+        if report.report.status == ReportStatus::Detached {
+            detached.push(held.clone());
+            continue;
+        }
         touched.insert(report.key(), false);
         incidents.push(incident(held.clone(), &report.report)?);
     }
-    settle(connection, &incidents).await
+    settle(connection, &incidents).await?;
+    let new = detached::detach(connection, &detached).await?;
+    for report in reports.iter().filter(|report| new.contains(&report.report.task_id)) {
+        touched.insert(report.key(), false);
+    }
+    Ok(())
 }
 
 /// The rows of these tasks that are claimed, locked until the transaction ends.
@@ -342,6 +352,11 @@ impl<'a> Plan<'a> {
             match report.report.status {
                 ReportStatus::Started | ReportStatus::Complete => plan.quick.push(report),
                 ReportStatus::Failed | ReportStatus::Cancelled | ReportStatus::Released => plan.slow.push(report),
+                // Implies a start, which is then like any other.
+                ReportStatus::Detached => {
+                    plan.quick.push(report);
+                    plan.slow.push(report);
+                }
             }
         }
         // One order for all batches, so that they cannot wait for one another in a circle.
@@ -353,7 +368,10 @@ impl<'a> Plan<'a> {
 fn incident(held: Held, report: &StatusReport) -> Result<Incident, StoreError> {
     let worker_lost = report.error.as_ref().is_some_and(|error| error.code == ErrorCode::WorkerLost);
     let happening = match report.status {
-        ReportStatus::Released => Happening::HandedBack,
+        ReportStatus::Released => match report.retry_after_ms {
+            Some(ms) => Happening::PutOff(Duration::from_millis(ms)),
+            None => Happening::HandedBack,
+        },
         ReportStatus::Cancelled => Happening::Stopped,
         _ if worker_lost => Happening::WorkerLost,
         _ => Happening::Failed {
@@ -429,7 +447,7 @@ impl Verdicts {
         };
         // An attempt that nobody saw begin leaves no record of its own.
         let tried = match incident.happening {
-            Happening::HandedBack => false,
+            Happening::HandedBack | Happening::PutOff(_) => false,
             Happening::WorkerLost => incident.held.status == 2,
             Happening::Failed { .. } | Happening::Stopped => true,
         };

@@ -5,10 +5,12 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Row};
 use taskmaster_openapi::gateway::TaskFilter;
-use taskmaster_openapi::task::{Attempt, Task, TaskError, TaskResult, TaskStatus};
+use taskmaster_openapi::report::TaskClaim;
+use taskmaster_openapi::task::{Attempt, Completion, Task, TaskError, TaskResult, TaskStatus};
 use uuid::Uuid;
 
 use crate::database::Store;
+use crate::detached;
 use crate::error::StoreError;
 use crate::lanes::is_system;
 use crate::row::{TaskRow, status_code, status_from, task_columns};
@@ -73,7 +75,14 @@ impl Store {
     }
 
     pub(crate) async fn get_on(&self, connection: &mut PgConnection, id: Uuid) -> Result<Option<Task>, StoreError> {
-        Ok(self.row(connection, id).await?.map(|row| row.into_task(&self.lanes)))
+        let Some(row) = self.row(connection, id).await? else { return Ok(None) };
+        let of = TaskClaim { task_id: id, claim: row.claim };
+        let mut task = row.into_task(&self.lanes);
+        let calls_back = task.http.as_ref().is_some_and(|http| http.completion == Completion::Callback);
+        if calls_back && task.status == TaskStatus::Started {
+            task.progress = detached::progress(connection, of).await?;
+        }
+        Ok(Some(task))
     }
 
     async fn row(&self, connection: &mut PgConnection, id: Uuid) -> Result<Option<TaskRow>, StoreError> {

@@ -5,6 +5,7 @@ use taskmaster_openapi::task::{ErrorCode, TaskError};
 use uuid::Uuid;
 
 use crate::database::Store;
+use crate::detached;
 use crate::error::StoreError;
 use crate::outcome::{Held, Incident, lock, settle};
 use crate::row::from_row;
@@ -44,6 +45,7 @@ select t.id, t.claim,
     or (t.status = 1 and o.id is null and c.claimed_at < now() - $1 * interval '1 second')
     or (t.status = 1 and c.claimed_at < now() - $2 * interval '1 second')
     or (t.status = 2 and t.started_at < now() - (t.timeout_seconds + $3) * interval '1 second'))
+   and not exists (select from detached d where d.task_id = t.id and d.claim = t.claim)
  limit $4";
 
 #[derive(Debug)]
@@ -134,8 +136,14 @@ impl Store {
         let mut transaction = self.begin().await?;
         let held = lock(&mut transaction, &ids).await?;
         // What has moved since it was looked at is left alone.
+        let detached = match happening {
+            Happening::HandedBack => Vec::new(),
+            _ => detached::among(&mut transaction, &ids).await?,
+        };
+        let is_held = |claim: &&TaskClaim| !detached.contains(claim);
         let as_it_was = |held: &&Held| happening != Happening::HandedBack || !held.is_started();
-        let current = claims.iter().filter_map(|c| held.get(&c.task_id).filter(|held| held.claim == c.claim));
+        let current =
+            claims.iter().filter(is_held).filter_map(|c| held.get(&c.task_id).filter(|held| held.claim == c.claim));
         let current = current.filter(as_it_was);
         let incidents: Vec<Incident> = current
             .map(|held| Incident {
@@ -153,7 +161,7 @@ impl Store {
         Ok(incidents.len())
     }
 
-    /// Removes claims of which nothing is in flight any more, and which nobody removed.
+    /// Removes claims of which no worker has anything any more, and which nobody removed.
     ///
     /// # Errors
     /// When the database is not available.
@@ -162,7 +170,8 @@ impl Store {
             "delete from claims c
               where c.id in (select id from claims where claimed_at < now() - interval '30 seconds' order by id limit 5000)
                 and not exists (select from unnest(c.task_ids) as x(id), lateral (select from tasks t
-                                 where t.id = x.id and t.claim = c.id and t.status in (1, 2) limit 1) t)",
+                                 where t.id = x.id and t.claim = c.id and t.status in (1, 2)
+                                   and not exists (select from detached d where d.task_id = t.id and d.claim = t.claim) limit 1) t)",
         )
         .execute(&self.pool)
         .await?;

@@ -10,6 +10,7 @@ use taskmaster_openapi::task::{Callback, HttpWork, RetryPolicy, Task, TaskError,
 
 use crate::create::Callbacks;
 use crate::lanes::Lanes;
+use crate::trace;
 
 /// The columns both tables share, and when the task ended: what [`TaskRow`] reads.
 macro_rules! task_columns {
@@ -23,7 +24,7 @@ macro_rules! task_columns {
         concat!(
             "id, run_at, created_at, scheduled_at, claim, picked_at, started_at, cancel_requested_at, lane, timeout_seconds, \
              priority, status, attempt, max_attempts, hand_backs, lost_workers, worker_id, work, retry, tags, result, error, \
-             schedule_id, callbacks, flow_key, ",
+             schedule_id, callbacks, flow_key, trace, ",
             $finished_at,
             " as finished_at"
         )
@@ -96,6 +97,8 @@ impl<'r> FromRow<'r, PgRow> for TaskRow {
             schedule_id: row.try_get("schedule_id")?,
             callback: None,
             failure_callback: None,
+            traceparent: row.try_get::<Option<&str>, _>("trace")?.map(|kept| trace::parts(kept).0.to_owned()),
+            progress: None,
         };
         show_work(&mut task, work);
         show_callbacks(&mut task, row.try_get::<Option<Json<Callbacks>>, _>("callbacks")?.map(|j| j.0));

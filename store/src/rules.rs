@@ -30,6 +30,8 @@ pub enum Happening {
     Stopped,
     /// The task came back unstarted: the worker had no room for it or was leaving, or nobody pushed it.
     HandedBack,
+    /// As handed back, and not before so long: its target is not to be asked at the moment.
+    PutOff(Duration),
     /// The worker died with it.
     WorkerLost,
 }
@@ -63,14 +65,17 @@ pub fn settle(standing: &Standing, happening: Happening, random: f64) -> Verdict
     let attempt = match happening {
         // A failure implies a start, reported or not.
         Happening::Failed { .. } | Happening::Stopped if !standing.started => standing.attempt + 1,
-        Happening::WorkerLost | Happening::HandedBack if standing.started => standing.attempt - 1,
+        Happening::WorkerLost | Happening::HandedBack | Happening::PutOff(_) if standing.started => {
+            standing.attempt - 1
+        }
         _ => standing.attempt,
     };
     let lost_workers = standing.lost_workers + i16::from(happening == Happening::WorkerLost);
-    let hand_back = happening == Happening::HandedBack;
+    let hand_back = matches!(happening, Happening::HandedBack | Happening::PutOff(_));
     let next = match happening {
         _ if standing.cancel_requested => Next::Cancelled,
         Happening::HandedBack => Next::Again(Duration::ZERO),
+        Happening::PutOff(after) => Next::Again(after),
         Happening::WorkerLost if lost_workers >= LOST_WORKERS_MAX => Next::Failed,
         Happening::WorkerLost => Next::Again(Duration::ZERO),
         Happening::Failed { permanent: true, .. } => Next::Failed,
@@ -152,11 +157,15 @@ mod tests {
             (back.attempt, back.lost_workers, back.hand_back, back.next),
             (0, 4, true, Next::Again(Duration::ZERO))
         );
+        let later = Duration::from_secs(7);
+        let put_off = settle(&standing(), Happening::PutOff(later), 0.5);
+        assert_eq!((put_off.attempt, put_off.hand_back, put_off.next), (0, true, Next::Again(later)));
     }
 
     #[test]
     fn a_requested_cancel_wins_over_every_other_way_on() {
-        for happening in [FAILED, Happening::Stopped, Happening::HandedBack, Happening::WorkerLost] {
+        let put_off = Happening::PutOff(Duration::from_secs(1));
+        for happening in [FAILED, Happening::Stopped, Happening::HandedBack, put_off, Happening::WorkerLost] {
             assert_eq!(
                 settle(&Standing { cancel_requested: true, ..standing() }, happening, 0.5).next,
                 Next::Cancelled
@@ -187,11 +196,12 @@ mod tests {
         #[test]
         fn attempts_never_exceed_the_maximum(
             started: bool, attempt in 0..=5i16, max_attempts in 1..=5i16, lost_workers in 0..=5i16, cancel_requested: bool,
-            which in 0..4usize, random in 0.0..1.0f64,
+            which in 0..5usize, random in 0.0..1.0f64,
         ) {
             prop_assume!(attempt <= max_attempts && (started || attempt < max_attempts) && (!started || attempt > 0));
             let standing = Standing { started, attempt, max_attempts, lost_workers, cancel_requested, ..standing() };
-            let happening = [FAILED, Happening::Stopped, Happening::HandedBack, Happening::WorkerLost][which];
+            let put_off = Happening::PutOff(Duration::from_secs(1));
+            let happening = [FAILED, Happening::Stopped, Happening::HandedBack, Happening::WorkerLost, put_off][which];
             let verdict = settle(&standing, happening, random);
             prop_assert!((0..=max_attempts).contains(&verdict.attempt));
             // Whoever is QUEUED again has an attempt left.

@@ -139,6 +139,8 @@ const TOUR = {
   getKey: 200,
   rotateKey: 200,
   revokeKey: 204,
+  listSigningSecrets: 200,
+  rotateSigningSecret: 200,
   livez: 200,
   readyz: 200,
 };

@@ -63,7 +63,7 @@ impl Liar {
             address: format!("http://{}", self.address),
             slots: room.max(1),
             room,
-            abilities: Abilities { commands: false, http: true, queues: vec!["lies".into()] },
+            abilities: Abilities { commands: false, http: true, http_rules: false, queues: vec!["lies".into()] },
             labels: Default::default(),
             push_secret: "not-much-of-a-secret".into(),
             held,
@@ -103,12 +103,12 @@ impl Drop for Liar {
 
 /// A report of every kind about a claim.
 pub fn lies(claim: TaskClaim) -> Vec<StatusReport> {
-    use ReportStatus::{Cancelled, Complete, Failed, Released, Started};
+    use ReportStatus::{Cancelled, Complete, Detached, Failed, Released, Started};
     let error = || TaskError { code: ErrorCode::WorkerLost, message: "a lie".into() };
     let lie = |status| {
         let plain = json!({"task_id": claim.task_id, "claim": claim.claim, "status": status, "ended_ms_ago": 0});
         let report: StatusReport = serde_json::from_value(plain).expect("a report");
         StatusReport { error: (status == Failed).then(error), permanent: status == Failed, ..report }
     };
-    [Started, Complete, Failed, Cancelled, Released].map(lie).to_vec()
+    [Started, Complete, Failed, Cancelled, Released, Detached].map(lie).to_vec()
 }

@@ -4,7 +4,7 @@
 //! tasks do, and who creates them), `proxy` and `world` (processes, and the ways between them), `focused` (one fault at a time),
 //! `mixed` (all of them at once, under load), `schedules` (which fire
 //! while coordinators are killed), `webhooks` (every event reaches its subscriber), `hooks` (each delivery that
-//! arrives is one task), `queues` (limits hold), `sabotage` (the product spoilt on purpose: the
+//! arrives is one task), `queues` (limits hold), `detached` (targets that finish after a 202), `sabotage` (the product spoilt on purpose: the
 //! checker sees it). What needs root is
 //! ignored unless asked for: `network` and `namespaces` (packets lost between hosts), `clock` (wall clocks that jump), `disk` (no
 //! room under the database), `patroni` and `failover` (a database of several servers), `rebinding` (a resolver that lies); `hits` counts
@@ -17,6 +17,7 @@
 
 mod checker;
 mod clock;
+mod detached;
 mod disk;
 mod failover;
 mod focused;

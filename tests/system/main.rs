@@ -16,6 +16,7 @@ mod faults;
 mod foreign;
 mod hooks;
 mod hostile;
+mod http_tasks;
 mod keys;
 mod outcomes;
 mod queues;

@@ -25,6 +25,8 @@ const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 const KILL_GRACE_DEFAULT: Duration = Duration::from_secs(1);
 /// More would stretch a stop, a time-out and the drain beyond what others wait for them.
 const KILL_GRACE_MAX: Duration = Duration::from_secs(5);
+/// Default of `--circuit-failures`: more than a few tasks that fail by themselves come to, less than a second of many.
+const CIRCUIT_FAILURES_DEFAULT: u32 = 20;
 /// Default of `--coordinator-url`.
 const COORDINATOR_DEFAULT: &str = "http://127.0.0.1:8080";
 
@@ -112,6 +114,11 @@ pub struct Config {
     #[arg(long, env = "TASKMASTER_ALLOW_TARGET_PORTS", value_name = "PORT,…", value_delimiter = ',')]
     pub allow_target_ports: Vec<PortRule>,
 
+    /// Failures in a row (no connection, time-outs, 5xx) after which a host is not asked for a while; its HTTP tasks go back then, and use
+    /// no attempt. 0 is never
+    #[arg(long, env = "TASKMASTER_CIRCUIT_FAILURES", value_name = "N", default_value_t = CIRCUIT_FAILURES_DEFAULT)]
+    pub circuit_failures: u32,
+
     /// Do no work: every task takes this many seconds and succeeds. For trying out and measuring
     #[arg(long, env = "TASKMASTER_SIMULATE", value_name = "SECONDS", value_parser = seconds_or_zero)]
     pub simulate: Option<Duration>,
@@ -151,6 +158,7 @@ impl Default for Config {
             labels: Vec::new(),
             allow_targets: Vec::new(),
             allow_target_ports: Vec::new(),
+            circuit_failures: CIRCUIT_FAILURES_DEFAULT,
             simulate: None,
             drain_timeout: DRAIN_TIMEOUT_DEFAULT,
             worker_id: None,

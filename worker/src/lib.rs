@@ -13,6 +13,7 @@ mod worker;
 mod routes;
 
 mod board;
+mod circuits;
 mod slots;
 
 mod address;

@@ -13,8 +13,8 @@ use taskmaster_openapi::checks::{self, Findings};
 use taskmaster_openapi::limits::{HELD_TASKS_MAX, INTERNAL_BODY_BYTES_MAX, REPORTS_MAX};
 use taskmaster_openapi::task::Work;
 use taskmaster_openapi::worker::{
-    ReleaseRequest, ReleaseResponse, SubmitTaskRequest, SubmitTaskResponse, SubmittedTask, WorkerApi, WorkerState,
-    paths,
+    OpenCircuit, ReleaseRequest, ReleaseResponse, SubmitTaskRequest, SubmitTaskResponse, SubmittedTask, WorkerApi,
+    WorkerState, paths,
 };
 use taskmaster_openapi::{Code, FieldError, Problem, documents, limits};
 use taskmaster_service::extract::Json;
@@ -22,6 +22,7 @@ use taskmaster_service::{Health, Secret, auth, layers};
 use tower_http::timeout::TimeoutLayer;
 use utoipa::OpenApi;
 
+use crate::circuits::OpenHost;
 use crate::slots::Slots;
 
 /// Longest `start_in_ms`: the longest delay a task can have.
@@ -104,7 +105,16 @@ async fn get_worker_status(State(api): State<Arc<Api>>) -> axum::Json<WorkerStat
         queued: as_i64(counts.waiting),
         room: as_i64(counts.room),
         draining: counts.draining,
+        circuits: api.slots.open_circuits(CIRCUITS_SHOWN_MAX).into_iter().map(shown).collect(),
     })
+}
+
+/// Hosts that the worker's state names.
+const CIRCUITS_SHOWN_MAX: usize = 100;
+
+fn shown(open: OpenHost) -> OpenCircuit {
+    let retry_in_ms = i64::try_from(open.wait.as_millis()).unwrap_or(i64::MAX);
+    OpenCircuit { host: open.host, failures: open.failures.into(), retry_in_ms }
 }
 
 async fn document() -> Result<Response, Problem> {

@@ -10,6 +10,7 @@ use taskmaster_service::Shutdown;
 use tokio::sync::Notify;
 
 use crate::board::{Board, Bounds, Started};
+use crate::circuits::OpenHost;
 use crate::execute::{Ending, Executor, Failure};
 
 /// The board, and who is to be told when something on it changes.
@@ -39,6 +40,11 @@ impl Slots {
     /// The board. Hold it briefly, never across an await.
     pub fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The hosts that are not asked for a while, at most so many.
+    pub fn open_circuits(&self, max: usize) -> Vec<OpenHost> {
+        self.executor.open_circuits(max)
     }
 
     /// Starts what is due, in as many slots as are free. To be called whenever the board has changed in a way that may let

@@ -199,7 +199,7 @@ fn executor(config: &Config) -> Result<Executor, WorkerError> {
     let targets = TargetGuard::new(&config.allow_targets, &config.allow_target_ports);
     Ok(Executor::Real {
         commands: CommandExecutor::new(config)?,
-        http: HttpExecutor::new(targets).map_err(ClientError::from)?,
+        http: HttpExecutor::new(targets, config.circuit_failures).map_err(ClientError::from)?,
     })
 }
 
@@ -209,7 +209,12 @@ fn profile(config: &Config, listening: SocketAddr) -> Profile {
         worker_id: config.worker_id.clone().unwrap_or_else(|| Uuid::now_v7().to_string()),
         advertised: Advertised::new(config.advertise.clone(), listening),
         slots: config.slots.into(),
-        abilities: Abilities { commands: config.allow_commands, http: true, queues: config.queues.clone() },
+        abilities: Abilities {
+            commands: config.allow_commands,
+            http: true,
+            http_rules: true,
+            queues: config.queues.clone(),
+        },
         labels: config.labels.clone(),
         push_secret: Secret::new(secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
         join_token: config.join_token.clone().unwrap_or_else(|| Secret::new("")),

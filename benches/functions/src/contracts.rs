@@ -41,6 +41,9 @@ fn push() -> SubmitTaskRequest {
         start_in_ms: (i % 250) as f64 + 0.25,
         timeout_ms: 300_000,
         work: samples::work(i),
+        traceparent: None,
+        tracestate: None,
+        try_always: false,
     };
     SubmitTaskRequest { worker_id: WORKER_ID.into(), tasks: (0..ITEMS).map(task).collect() }
 }
@@ -81,7 +84,7 @@ fn heartbeat() -> HeartbeatRequest {
         address: "http://10.0.0.1:4000".into(),
         slots: 5,
         room: 10,
-        abilities: Abilities { commands: true, http: true, queues: Vec::new() },
+        abilities: Abilities { commands: true, http: true, http_rules: true, queues: Vec::new() },
         labels: [("zone".to_owned(), "a".to_owned())].into(),
         push_secret: "a secret of sixteen or more".into(),
         held: samples::claims(),
@@ -130,5 +133,7 @@ fn task(i: usize) -> Task {
         callback: None,
         failure_callback: None,
         flow_key: None,
+        traceparent: None,
+        progress: None,
     }
 }

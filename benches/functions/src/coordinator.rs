@@ -35,7 +35,7 @@ fn sign(i: usize) -> Sign {
     Sign {
         address: format!("http://10.0.0.{i}:4000"),
         push_secret: "a secret of sixteen or more".into(),
-        abilities: Abilities { commands: true, http: true, queues },
+        abilities: Abilities { commands: true, http: true, http_rules: true, queues },
         labels: Labels::new(),
         slots: TASKS_OF_EACH,
         room: ITEMS,

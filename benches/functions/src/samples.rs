@@ -62,7 +62,7 @@ pub(crate) fn work(i: usize) -> Work {
             url: format!("https://example.com/hooks/{i}?source=tests"),
             headers: [("Content-Type".to_owned(), "application/json".to_owned())].into(),
             body: Some(format!("{{\"order\":{i},\"state\":\"paid\"}}")),
-            body_base64: None,
+            ..HttpWork::default()
         }),
         _ => Work::Command(format!("echo hello {i}")),
     }

@@ -22,6 +22,7 @@ fn served(operations: Vec<crate::router::Operation>) -> BTreeSet<(String, String
 fn the_router_serves_what_the_document_says_no_more_and_no_less() {
     let mut public = served(crate::router::public());
     public.extend(served(crate::router::receiving()));
+    public.extend(served(crate::router::called_back()));
     public.extend([health::LIVEZ, health::READYZ].map(|path| ("GET".to_owned(), path.to_owned())));
     assert_eq!(public, documented());
 }
@@ -78,6 +79,36 @@ fn every_operation_of_the_document_names_the_scope_that_the_router_wants() {
         let documented = &document["paths"][operation.path][operation.method.as_str().to_lowercase()];
         assert_eq!(documented["security"], json!([{"hook_signature": []}]), "{}", operation.path);
     }
+    for operation in crate::router::called_back() {
+        let documented = &document["paths"][operation.path][operation.method.as_str().to_lowercase()];
+        assert_eq!((operation.access, &documented["security"]), (Access::Attempt, &json!([{"attempt_token": []}])));
+    }
+}
+
+#[tokio::test]
+async fn where_targets_cannot_call_back_nobody_creates_tasks_that_want_it() {
+    let listen = "0.0.0.0:8081".parse().unwrap();
+    let unreached =
+        Gateway::new(Config { listen, api_key: vec![taskmaster_service::Secret::new("k")], ..Config::default() });
+    let task = json!({"http": {"url": "http://127.0.0.1:9/", "completion": "callback"}});
+    let schedule = json!({"cron": "@daily", "task": task});
+    for (path, body, pointer) in [
+        ("/v1/tasks", task.clone(), "/http/completion"),
+        ("/v1/tasks/batch", json!({"tasks": [{"command": "x"}, task]}), "/tasks/1/http/completion"),
+        ("/v1/schedules", schedule, "/task/http/completion"),
+    ] {
+        let asked =
+            request("POST", path).header("content-type", "application/json").header("authorization", "Bearer k");
+        let answer = unreached.send(asked.body(body.to_string().into()).unwrap()).await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (422, "validation_failed"), "{path}");
+        let error = &answer.json()["errors"][0];
+        assert_eq!(error["pointer"], pointer);
+        assert!(error["detail"].as_str().unwrap().contains("TASKMASTER_PUBLIC_URL"));
+    }
+    let reached = Gateway::new(Config::default());
+    let created = reached
+        .post("/v1/tasks", json!({"http": {"url": "http://127.0.0.1:9/", "completion": "callback"}}).to_string());
+    assert_eq!(created.await.code(), "database_unavailable");
 }
 
 #[tokio::test]

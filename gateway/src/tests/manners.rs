@@ -11,7 +11,8 @@ use super::*;
 /// Every path that is served, as one can ask for it, with its methods.
 fn paths() -> BTreeMap<String, Vec<String>> {
     let mut paths: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for operation in crate::router::public().into_iter().chain(crate::router::forwarded()) {
+    let operations = crate::router::public().into_iter().chain(crate::router::forwarded());
+    for operation in operations.chain(crate::router::called_back()) {
         let path = operation
             .path
             .replace("{id}", &uuid::Uuid::nil().to_string())

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderName;
-use taskmaster_openapi::task::HttpWork;
+use taskmaster_openapi::task::{Completion, HttpWork};
+use taskmaster_openapi::webhook::headers as webhook;
 use taskmaster_openapi::{destination, limits};
 use url::{Host, Url};
 
@@ -34,6 +35,7 @@ pub(super) fn check(work: &HttpWork, errors: &mut Errors) {
         errors.add("/http/url", detail);
     }
     check_headers("/http/headers", &work.headers, limits::HEADERS_MAX, errors);
+    check_answer(work, errors);
     if work.body.is_some() && work.body_base64.is_some() {
         errors.add("/http/body_base64", "cannot be given together with body");
     }
@@ -52,6 +54,23 @@ pub(super) fn check(work: &HttpWork, errors: &mut Errors) {
         } else if STANDARD.decode(body).is_err() {
             errors.add("/http/body_base64", "must be base64 (RFC 4648, with padding)");
         }
+    }
+}
+
+/// What becomes of the answer, and what goes with the request.
+fn check_answer(work: &HttpWork, errors: &mut Errors) {
+    for (pointer, detail) in work.response.iter().flat_map(|rules| rules.errors()) {
+        errors.add(format!("/http/response{pointer}"), detail);
+    }
+    let signature = [webhook::ID, webhook::TIMESTAMP, webhook::SIGNATURE];
+    for name in work.headers.keys().filter(|name| work.sign && signature.iter().any(|s| name.eq_ignore_ascii_case(s))) {
+        errors
+            .add(format!("/http/headers/{name}"), "is a part of the signature, and cannot be given together with sign");
+    }
+    let Some(seconds) = work.heartbeat_timeout_seconds else { return };
+    super::whole("/http/heartbeat_timeout_seconds", Some(seconds), 1, 1..=limits::TIMEOUT_SECONDS_MAX, errors);
+    if work.completion != Completion::Callback {
+        errors.add("/http/heartbeat_timeout_seconds", "goes with completion callback only");
     }
 }
 

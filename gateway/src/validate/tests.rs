@@ -325,11 +325,11 @@ fn any_task() -> impl Strategy<Value = NewTask> {
     let text = || prop::option::of(any::<String>());
     let http = (any::<String>(), prop::collection::btree_map(any::<String>(), any::<String>(), 0..3), text(), text());
     let http = http.prop_map(|(url, headers, body, body_base64)| taskmaster_openapi::task::HttpWork {
-        method: Default::default(),
         url,
         headers,
         body,
         body_base64,
+        ..Default::default()
     });
     let retry = (
         any::<f64>(),

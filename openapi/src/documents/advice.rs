@@ -32,6 +32,7 @@ pub(super) fn advice(code: Code) -> &'static str {
         Code::MethodNotAllowed => "`Allow` lists those that it has.",
         Code::RequestTimeout => "Send the whole body at once.",
         Code::TaskStateConflict => "`detail` says where the task stands; look at it again.",
+        Code::AttemptOver => "Stop: what this attempt comes to does not count any more.",
         Code::KeyNotActive => "Make a new key.",
         Code::ScheduleNameTaken => "Take another name, or change the schedule that has it.",
         Code::WebhookDisabled => "Enable it first: `PATCH` it with `\"enabled\": true`.",

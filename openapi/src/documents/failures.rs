@@ -49,6 +49,7 @@ impl Modify for Failures {
 
 /// Codes that do not follow from an operation's shape.
 const OWN: &[(&str, &[Code])] = &[
+    ("reportAttempt", &[Code::AttemptOver]),
     ("createTask", &[Code::TooManyQueues, Code::TooManyRequirements, Code::TooManyFlowKeys]),
     ("createTaskBatch", &[Code::TooManyQueues, Code::TooManyRequirements, Code::TooManyFlowKeys]),
     ("cancelTask", &[Code::TaskStateConflict]),
@@ -158,6 +159,7 @@ fn codes(shape: &Shape) -> Vec<Code> {
         (QUEUE.contains(&shape.id.as_str()), &[Code::QueueNotFound]),
         (shape.has("header", "If-Match"), &[Code::PreconditionFailed]),
         (shape.scheme.as_deref() == Some("api_key"), &GATEWAY),
+        (shape.scheme.as_deref() == Some("attempt_token"), &CALLED_BACK),
         (shape.scheme.as_deref() == Some("worker_token"), &COORDINATOR),
     ];
     codes.extend(table.iter().filter(|(holds, _)| *holds).flat_map(|(_, codes)| codes.iter()));
@@ -168,6 +170,16 @@ fn codes(shape: &Shape) -> Vec<Code> {
 /// What any operation of the gateway may answer.
 const GATEWAY: [Code; 7] = [
     Code::InsufficientScope,
+    Code::ForbiddenOrigin,
+    Code::RateLimited,
+    Code::Overloaded,
+    Code::DatabaseUnavailable,
+    Code::ShuttingDown,
+    Code::Timeout,
+];
+
+/// What any operation of the gateway may answer that wants no API key.
+const CALLED_BACK: [Code; 6] = [
     Code::ForbiddenOrigin,
     Code::RateLimited,
     Code::Overloaded,

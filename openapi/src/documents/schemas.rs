@@ -93,7 +93,11 @@ fn add_rules(name: &str, object: &mut Object) {
             let one = json!({"oneOf": any(&["command", "argv", "http"])});
             ("allOf", json!([one, {"not": given(&["scheduled_at", "delay_seconds"])}]))
         }
-        "HttpWork" => ("not", given(&["body", "body_base64"])),
+        "HttpWork" => {
+            let silent = json!({"properties": {"heartbeat_timeout_seconds": {"type": "null"}}});
+            let calls_back = json!({"required": ["completion"], "properties": {"completion": {"const": "callback"}}});
+            ("allOf", json!([{"not": given(&["body", "body_base64"])}, {"anyOf": [silent, calls_back]}]))
+        }
         "NewUrlWorker" => {
             let nothing = json!({"http": {"const": false}, "commands": {"enum": [false, null]}});
             ("not", json!({"required": ["http"], "properties": nothing}))

@@ -33,17 +33,24 @@ const LOCK: &str = concat!(
 );
 
 /// What is in flight, by queue and key. Claims that counted name their lanes. Those of before a limit was set do not: they are looked
-/// through when they are old enough, and somewhat newer, since they may have begun before the change was committed.
+/// through when they are old enough, and somewhat newer, since they may have begun before the change was committed. What only its target
+/// holds any more is in flight as well.
 const IN_FLIGHT: &str = "
 select l.queue, l.flow as key, count(*) as n
-  from (select max(q.changed_at) as changed_at, array_agg(l.id) as lanes
-          from lanes l join queues q on q.queue = l.queue where q.queue = any($1)) counted
-       cross join lateral (select c.id, c.task_ids from claims c
-                            where c.lanes && counted.lanes
-                               or (c.lanes is null and c.claimed_at < counted.changed_at + interval '5 seconds')) c
-       cross join lateral unnest(c.task_ids) as x(id)
-       cross join lateral (select t.lane from tasks t
-                            where t.id = x.id and t.claim = c.id and t.status in (1, 2) limit 1) t
+  from (select t.id, t.lane
+          from (select max(q.changed_at) as changed_at, array_agg(l.id) as lanes
+                  from lanes l join queues q on q.queue = l.queue where q.queue = any($1)) counted
+               cross join lateral (select c.id, c.task_ids from claims c
+                                    where c.lanes && counted.lanes
+                                       or (c.lanes is null and c.claimed_at < counted.changed_at + interval '5 seconds')) c
+               cross join lateral unnest(c.task_ids) as x(id)
+               cross join lateral (select t.id, t.lane from tasks t
+                                    where t.id = x.id and t.claim = c.id and t.status in (1, 2) limit 1) t
+         union
+        select t.id, t.lane
+          from detached d
+               cross join lateral (select t.id, t.lane from tasks t
+                                    where t.id = d.task_id and t.claim = d.claim and t.status = 2 limit 1) t) t
        cross join lateral (select l.queue, l.flow from lanes l where l.id = t.lane limit 1) l
  where l.queue = any($1)
  group by l.queue, l.flow";

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::change::CANCEL;
 use crate::create::stored_sql;
 use crate::database::Store;
+use crate::detached;
 use crate::error::StoreError;
 
 use super::edit::pause;
@@ -290,6 +291,7 @@ async fn cancel(connection: &mut PgConnection, tasks: &mut Vec<Uuid>) -> Result<
         .bind(&*tasks)
         .execute(&mut *connection)
         .await?;
-    sqlx::query(CANCEL).bind(&*tasks).execute(connection).await?;
+    sqlx::query(CANCEL).bind(&*tasks).execute(&mut *connection).await?;
+    detached::cancel(connection, tasks).await?;
     Ok(())
 }

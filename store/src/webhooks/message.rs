@@ -114,7 +114,7 @@ pub(super) fn request(url: String, headers: BTreeMap<String, String>, body: Stri
     let mut headers = headers;
     headers.retain(|name, _| !name.eq_ignore_ascii_case("content-type"));
     headers.insert("content-type".into(), CONTENT_TYPE.into());
-    HttpWork { method: HttpMethod::Post, url, headers, body: Some(body), body_base64: None }
+    HttpWork { method: HttpMethod::Post, url, headers, body: Some(body), ..HttpWork::default() }
 }
 
 /// The message id of an event to a webhook, or of a test.

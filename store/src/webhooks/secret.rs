@@ -39,11 +39,11 @@ impl WebhookSecret {
     }
 
     /// The signature of a message, with its version.
-    pub fn sign(&self, message_id: &str, timestamp_seconds: i64, body: &str) -> String {
+    pub fn sign(&self, message_id: &str, timestamp_seconds: i64, body: impl AsRef<[u8]>) -> String {
         // HMAC takes keys of any length.
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return String::new() };
         mac.update(format!("{message_id}.{timestamp_seconds}.").as_bytes());
-        mac.update(body.as_bytes());
+        mac.update(body.as_ref());
         format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
     }
 }

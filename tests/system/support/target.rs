@@ -92,6 +92,10 @@ impl Gate {
     pub fn open(&self) {
         self.0.send_replace(true);
     }
+
+    pub fn is_open(&self) -> bool {
+        *self.0.borrow()
+    }
 }
 
 type Choose = dyn Fn(&Arrival) -> Answer + Send + Sync;

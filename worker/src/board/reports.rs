@@ -23,6 +23,8 @@ pub(super) struct Outcome {
     ended: Instant,
     result: Option<TaskResult>,
     failure: Option<Failure>,
+    /// Not again before so many milliseconds are over.
+    retry_after_ms: Option<u64>,
     /// Roughly what it takes in memory.
     pub bytes: usize,
 }
@@ -36,6 +38,11 @@ impl Outcome {
         let (status, result, failure) = match (ending, reason) {
             (Ending::Complete(result), _) => (ReportStatus::Complete, result, None),
             (Ending::Failed(result, failure), _) => (ReportStatus::Failed, result, Some(failure)),
+            // Whoever wants it stopped is told by the coordinator that takes this.
+            (Ending::Detached, _) => (ReportStatus::Detached, None, None),
+            (Ending::PutOff(retry_after_ms), _) => {
+                return Some(Self { retry_after_ms: Some(retry_after_ms), ..Self::released(ended) });
+            }
             (Ending::Stopped(result), Some(StopReason::WorkerLeaves)) => {
                 let failure = Failure::new(ErrorCode::WorkerLost, "the worker was stopped before the task ended");
                 (ReportStatus::Failed, result, Some(failure))
@@ -43,13 +50,15 @@ impl Outcome {
             (Ending::Stopped(result), _) => (ReportStatus::Cancelled, result, None),
         };
         let bytes = REPORT_BYTES + result.as_ref().map_or(0, text_bytes);
-        Some(Self { status, started: Some(started), ended, result, failure, bytes })
+        let retry_after_ms = failure.as_ref().and_then(|failure| failure.retry_after_ms);
+        Some(Self { status, started: Some(started), ended, result, failure, retry_after_ms, bytes })
     }
 
     /// The task goes back without having been started.
     pub fn released(now: Instant) -> Self {
         let status = ReportStatus::Released;
-        Self { status, started: None, ended: now, result: None, failure: None, bytes: REPORT_BYTES }
+        let (result, failure, retry_after_ms) = (None, None, None);
+        Self { status, started: None, ended: now, result, failure, retry_after_ms, bytes: REPORT_BYTES }
     }
 }
 
@@ -178,8 +187,8 @@ fn report(claim: TaskClaim, held: &Held, now: Instant) -> Option<StatusReport> {
             if let Some(failure) = &outcome.failure {
                 report.error = Some(failure.error.clone());
                 report.permanent = failure.permanent;
-                report.retry_after_ms = failure.retry_after_ms;
             }
+            report.retry_after_ms = outcome.retry_after_ms;
             Some(report)
         }
     }

@@ -15,7 +15,17 @@ const BOUNDS: Bounds = Bounds { slots: 2, queue_max: 3, outcomes_max: 4 };
 
 fn task(number: u128, start_in_ms: f64) -> SubmittedTask {
     let work = Work::Command(String::new());
-    SubmittedTask { task_id: Uuid::from_u128(number), claim: 1, attempt: 1, start_in_ms, timeout_ms: 1, work }
+    SubmittedTask {
+        task_id: Uuid::from_u128(number),
+        claim: 1,
+        attempt: 1,
+        start_in_ms,
+        timeout_ms: 1,
+        work,
+        traceparent: None,
+        tracestate: None,
+        try_always: false,
+    }
 }
 
 fn leased(bounds: Bounds, now: Instant) -> Board {

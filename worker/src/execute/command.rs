@@ -39,6 +39,9 @@ const TEMPORARY_VARIABLE: &str = "TMPDIR";
 /// Where programs are looked for when the worker itself has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const ATTEMPT_VARIABLE: &str = "TASKMASTER_ATTEMPT";
+/// The trace that the attempt is part of, as programs pass it on by convention (OpenTelemetry, environment variables as carriers).
+const TRACEPARENT_VARIABLE: &str = "TRACEPARENT";
+const TRACESTATE_VARIABLE: &str = "TRACESTATE";
 
 /// Runs commands.
 #[derive(Debug)]
@@ -136,6 +139,8 @@ impl Starter {
             .env(family::TASK_ID_VARIABLE, task.task_id.to_string())
             .env(family::CLAIM_VARIABLE, task.claim.to_string())
             .env(ATTEMPT_VARIABLE, task.attempt.to_string())
+            .envs(task.traceparent.iter().map(|trace| (TRACEPARENT_VARIABLE, trace)))
+            .envs(task.tracestate.iter().map(|state| (TRACESTATE_VARIABLE, state)))
             .current_dir(workspace.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -3,21 +3,25 @@
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use rand::Rng;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use taskmaster_openapi::limits::{
     HEADER_NAME_CHARS_MAX, HEADER_VALUE_BYTES_MAX, RESULT_HEADERS_MAX, RETRY_SECONDS_MAX,
 };
-use taskmaster_openapi::task::{ErrorCode, HttpWork, TaskResult};
+use taskmaster_openapi::response::{Meaning, ResponseRules};
+use taskmaster_openapi::task::{Completion, ErrorCode, HttpWork, TaskResult};
 use taskmaster_openapi::worker::{SubmittedTask, headers};
 
 use super::output::Output;
 use super::{Ending, Failure};
+use crate::circuits::{Circuits, OpenHost};
 use crate::targets::{RefusedTarget, TargetGuard};
 
 /// How long a connection may take.
@@ -26,6 +30,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_CONNECTIONS_MAX: usize = 64;
 /// How long an unused connection is kept; below what servers commonly allow (60 s and more).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Statuses that are a host's fault.
+const SERVER_ERRORS_FROM: u16 = 500;
 const USER_AGENT: &str = concat!("TaskMaster/", env!("CARGO_PKG_VERSION"));
 
 /// Makes HTTP requests.
@@ -33,10 +39,12 @@ const USER_AGENT: &str = concat!("TaskMaster/", env!("CARGO_PKG_VERSION"));
 pub(crate) struct HttpExecutor {
     client: reqwest::Client,
     guard: TargetGuard,
+    circuits: Mutex<Circuits>,
 }
 
 impl HttpExecutor {
-    pub fn new(guard: TargetGuard) -> reqwest::Result<Self> {
+    /// A host's circuit opens after so many failures in a row; never when 0.
+    pub fn new(guard: TargetGuard, circuit_failures: u32) -> reqwest::Result<Self> {
         taskmaster_service::client::install_tls();
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -48,7 +56,37 @@ impl HttpExecutor {
             .user_agent(USER_AGENT)
             .dns_resolver(AllowedAddresses { guard: guard.clone() })
             .build()?;
-        Ok(Self { client, guard })
+        Ok(Self { client, guard, circuits: Mutex::new(Circuits::new(circuit_failures)) })
+    }
+
+    /// Runs an attempt, unless its host is not to be asked now, and notes how the host did.
+    pub async fn guarded(
+        &self,
+        task: &SubmittedTask,
+        work: &HttpWork,
+        attempt: impl Future<Output = Ending>,
+    ) -> Ending {
+        let host = if task.try_always { None } else { host_of(&work.url) };
+        let Some(host) = host else { return attempt.await };
+        if let Err(wait) = self.circuits().admit(&host, Instant::now()) {
+            // Spread, so that they do not come back all at once.
+            let wait_ms = wait.as_secs_f64() * 1000.0 * (1.0 + rand::rng().random::<f64>());
+            return Ending::PutOff(wait_ms.ceil() as u64);
+        }
+        let ending = attempt.await;
+        if let Some(failed) = has_host_failed(&ending) {
+            self.circuits().note(&host, failed, Instant::now());
+        }
+        ending
+    }
+
+    fn circuits(&self) -> MutexGuard<'_, Circuits> {
+        self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The hosts that are not asked for a while, at most so many.
+    pub fn open_circuits(&self, max: usize) -> Vec<OpenHost> {
+        self.circuits().open(max, Instant::now())
     }
 
     /// Makes one request. Dropping it ends the exchange.
@@ -58,7 +96,7 @@ impl HttpExecutor {
             Err(failure) => return Ending::Failed(None, failure),
         };
         match self.client.execute(request).await {
-            Ok(answer) => read(answer).await,
+            Ok(answer) => read(answer, work).await,
             Err(error) => Ending::Failed(None, failure_of(&error)),
         }
     }
@@ -77,6 +115,14 @@ impl HttpExecutor {
             let value = HeaderValue::try_from(value).map_err(|_| unusable(name))?;
             request.headers_mut().insert(HeaderName::from_static(name), value);
         }
+        // A trace that the task itself names is not this one.
+        if !request.headers().contains_key(headers::TRACEPARENT) {
+            let trace = [(headers::TRACEPARENT, &task.traceparent), (headers::TRACESTATE, &task.tracestate)];
+            for (name, value) in trace.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+                let value = HeaderValue::try_from(value).map_err(|_| unusable(name))?;
+                request.headers_mut().insert(HeaderName::from_static(name), value);
+            }
+        }
         let body = match (&work.body, &work.body_base64) {
             (Some(text), _) => Some(text.clone().into_bytes()),
             (None, Some(text)) => {
@@ -86,6 +132,29 @@ impl HttpExecutor {
         };
         *request.body_mut() = body.map(reqwest::Body::from);
         Ok(request)
+    }
+}
+
+/// Scheme, host and port.
+fn host_of(url: &str) -> Option<String> {
+    let url = url::Url::parse(url).ok()?;
+    Some(format!("{}://{}:{}", url.scheme(), url.host_str()?, url.port_or_known_default()?))
+}
+
+/// Whether the attempt shows that its host does not do its work; `None` where it shows neither that nor the contrary.
+fn has_host_failed(ending: &Ending) -> Option<bool> {
+    let by_status = |result: &Option<TaskResult>| {
+        result.as_ref().and_then(|result| result.http_status).map(|status| status >= SERVER_ERRORS_FROM)
+    };
+    match ending {
+        Ending::Complete(result) => by_status(result),
+        Ending::Detached => Some(false),
+        Ending::Failed(result, failure) => match failure.error.code {
+            ErrorCode::HttpStatus => by_status(result),
+            ErrorCode::Connect | ErrorCode::Dns | ErrorCode::HttpProtocol | ErrorCode::Timeout => Some(true),
+            _ => None,
+        },
+        Ending::Stopped(_) | Ending::PutOff(_) => None,
     }
 }
 
@@ -103,7 +172,7 @@ fn given_headers(work: &HttpWork) -> Result<HeaderMap, &str> {
 }
 
 /// Reads the answer, as much as is kept of it, and judges it.
-async fn read(mut answer: reqwest::Response) -> Ending {
+async fn read(mut answer: reqwest::Response, work: &HttpWork) -> Ending {
     let status = answer.status();
     let headers = std::mem::take(answer.headers_mut());
     let mut body = Output::default();
@@ -124,12 +193,17 @@ async fn read(mut answer: reqwest::Response) -> Ending {
         body_truncated: body.truncated,
         ..TaskResult::default()
     });
-    if status.is_success() {
-        return Ending::Complete(result);
+    let meaning = match &work.response {
+        Some(rules) => rules.meaning(status.as_u16()),
+        None => ResponseRules::default().meaning(status.as_u16()),
+    };
+    if meaning == Meaning::Success {
+        let will_call_back = status == http::StatusCode::ACCEPTED && work.completion == Completion::Callback;
+        return if will_call_back { Ending::Detached } else { Ending::Complete(result) };
     }
     let failure = Failure::new(ErrorCode::HttpStatus, format!("the target answered with status {}", status.as_u16()));
     let never = headers.get(headers::RETRY).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"never"));
-    let permanent = never || status == http::StatusCode::GONE;
+    let permanent = never || meaning == Meaning::Final;
     let retry_after_ms = headers
         .get(header::RETRY_AFTER)
         .and_then(|value| value.to_str().ok())

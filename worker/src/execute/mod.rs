@@ -15,6 +15,7 @@ use taskmaster_openapi::task::{ErrorCode, TaskError, TaskResult, Work};
 use taskmaster_openapi::worker::SubmittedTask;
 use tokio_util::sync::CancellationToken;
 
+use crate::circuits::OpenHost;
 use command::CommandExecutor;
 use http::HttpExecutor;
 
@@ -23,6 +24,10 @@ use http::HttpExecutor;
 pub(crate) enum Ending {
     Complete(Option<TaskResult>),
     Failed(Option<TaskResult>, Failure),
+    /// The target answered 202, and will call back.
+    Detached,
+    /// It was not tried, and is not to be before so many milliseconds are over.
+    PutOff(u64),
     /// It was told to stop, and did.
     Stopped(Option<TaskResult>),
 }
@@ -72,7 +77,7 @@ impl Executor {
                 bounded(work, task.timeout_ms, stop).await
             }
             (Self::Real { http, .. }, Work::Http(request)) => {
-                bounded(http.run(task, request), task.timeout_ms, stop).await
+                http.guarded(task, request, bounded(http.run(task, request), task.timeout_ms, stop)).await
             }
             (Self::Real { commands, .. }, work) => commands.run(task, work, stop).await,
         }
@@ -82,6 +87,16 @@ impl Executor {
     pub async fn settled(&self) {
         if let Self::Real { commands, .. } = self {
             commands.settled().await;
+        }
+    }
+}
+
+impl Executor {
+    /// The hosts that are not asked for a while, at most so many.
+    pub fn open_circuits(&self, max: usize) -> Vec<OpenHost> {
+        match self {
+            Self::Simulated(_) => Vec::new(),
+            Self::Real { http, .. } => http.open_circuits(max),
         }
     }
 }

@@ -131,8 +131,15 @@ async fn the_status_tells_slots_queue_and_room() {
     let url = format!("{}{}", worker.address, paths::STATUS);
     let state: WorkerState =
         reqwest::Client::new().get(url).bearer_auth(&worker.push_secret).send().await.unwrap().json().await.unwrap();
-    let expected =
-        WorkerState { worker_id: worker.id.clone(), slots: 5, running: 5, queued: 3, room: 0, draining: false };
+    let expected = WorkerState {
+        worker_id: worker.id.clone(),
+        slots: 5,
+        running: 5,
+        queued: 3,
+        room: 0,
+        draining: false,
+        circuits: Vec::new(),
+    };
     assert_eq!(state, expected);
     coordinator
         .until("a full house in a heartbeat", |inner| {

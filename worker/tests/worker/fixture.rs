@@ -100,7 +100,17 @@ pub fn claim(task: &SubmittedTask) -> TaskClaim {
 
 /// A task that is due at once and has a minute.
 pub fn task(work: Work) -> SubmittedTask {
-    SubmittedTask { task_id: Uuid::now_v7(), claim: 1, attempt: 1, start_in_ms: 0.0, timeout_ms: 60_000, work }
+    SubmittedTask {
+        task_id: Uuid::now_v7(),
+        claim: 1,
+        attempt: 1,
+        start_in_ms: 0.0,
+        timeout_ms: 60_000,
+        work,
+        traceparent: None,
+        tracestate: None,
+        try_always: false,
+    }
 }
 
 pub fn shell(line: &str) -> SubmittedTask {
@@ -112,13 +122,7 @@ pub fn argv(arguments: &[&str]) -> SubmittedTask {
 }
 
 pub fn http_get(url: impl Into<String>) -> SubmittedTask {
-    task(Work::Http(HttpWork {
-        method: HttpMethod::Get,
-        url: url.into(),
-        headers: Default::default(),
-        body: None,
-        body_base64: None,
-    }))
+    task(Work::Http(HttpWork { method: HttpMethod::Get, url: url.into(), ..HttpWork::default() }))
 }
 
 /// Waits for what only looking can tell, in small steps.

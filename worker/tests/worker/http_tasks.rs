@@ -6,8 +6,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use taskmaster_openapi::limits::OUTPUT_BYTES_MAX;
 use taskmaster_openapi::report::{ReportStatus, StatusReport};
-use taskmaster_openapi::task::{ErrorCode, HttpMethod, HttpWork, Work};
-use taskmaster_openapi::worker::SubmittedTask;
+use taskmaster_openapi::response::ResponseRules;
+use taskmaster_openapi::task::{Completion, ErrorCode, HttpMethod, HttpWork, Work};
+use taskmaster_openapi::worker::{SubmittedTask, WorkerState, paths};
 use taskmaster_worker::Config;
 
 use crate::coordinator::Coordinator;
@@ -51,15 +52,14 @@ async fn a_request_is_sent_exactly_as_given() {
         url: url.clone(),
         headers,
         body: Some("{\"ü\": 1}".into()),
-        body_base64: None,
+        ..HttpWork::default()
     }));
     text.attempt = 3;
     let bytes = task(Work::Http(HttpWork {
         method: HttpMethod::Post,
         url,
-        headers: BTreeMap::new(),
-        body: None,
         body_base64: Some(BASE64_STANDARD.encode([0, 255])),
+        ..HttpWork::default()
     }));
     let outcomes = run(|config| Config { slots: 1, ..config }, vec![text.clone(), bytes]).await;
     assert!(outcomes.iter().all(|outcome| outcome.status == ReportStatus::Complete));
@@ -190,4 +190,87 @@ async fn an_allowed_network_opens_names_too() {
     let port = target.url.rsplit_once(':').unwrap().1.to_owned();
     let outcome = get(format!("http://localhost:{port}/")).await;
     assert_eq!(outcome.status, ReportStatus::Complete, "{outcome:?}");
+}
+
+/// A GET that is to be judged, or completed, in this way.
+fn ruled(url: String, change: impl FnOnce(&mut HttpWork)) -> SubmittedTask {
+    let mut asked = http_get(url);
+    if let Work::Http(work) = &mut asked.work {
+        change(work);
+    }
+    asked
+}
+
+#[tokio::test]
+async fn an_answer_is_judged_by_the_rules_of_its_task() {
+    let target = Target::start().await;
+    let rules: ResponseRules = serde_json::from_str(r#"{"success": [404], "final": [500], "retry": [410]}"#).unwrap();
+    let judged =
+        |status: u16| ruled(format!("{}/status/{status}", target.url), |work| work.response = Some(rules.clone()));
+    let outcomes = run(|config| config, [404, 200, 500, 410].map(judged).to_vec()).await;
+    assert_eq!(outcomes[0].status, ReportStatus::Complete);
+    for (outcome, permanent) in outcomes[1..].iter().zip([false, true, false]) {
+        assert_eq!((code(outcome), outcome.permanent), (ErrorCode::HttpStatus, permanent));
+    }
+}
+
+#[tokio::test]
+async fn a_202_detaches_a_task_that_is_completed_by_a_callback_and_no_other() {
+    let target = Target::start().await;
+    let completed =
+        |status: u16, completion| ruled(format!("{}/status/{status}", target.url), |work| work.completion = completion);
+    let tasks = [
+        completed(202, Completion::Callback),
+        completed(202, Completion::Answer),
+        completed(200, Completion::Callback),
+    ];
+    let outcomes = run(|config| config, tasks.to_vec()).await;
+    let statuses: Vec<ReportStatus> = outcomes.iter().map(|outcome| outcome.status).collect();
+    assert_eq!(statuses, [ReportStatus::Detached, ReportStatus::Complete, ReportStatus::Complete]);
+    assert!(outcomes[0].started_ms_ago.is_some() && outcomes[0].result.is_none());
+}
+
+#[tokio::test]
+async fn a_trace_is_passed_on_unless_the_task_names_its_own() {
+    let target = Target::start().await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let traced = |own: Option<&str>| {
+        let asked = ruled(target.url.clone(), |work| {
+            work.headers.extend(own.map(|own| ("Traceparent".to_owned(), own.to_owned())));
+        });
+        SubmittedTask { traceparent: Some(trace.into()), tracestate: Some("a=1".into()), ..asked }
+    };
+    run(|config| Config { slots: 1, ..config }, vec![traced(None), traced(Some("mine")), http_get(&target.url)]).await;
+    let received = target.received();
+    assert_eq!(
+        (&received[0].headers["traceparent"], &received[0].headers["tracestate"]),
+        (&trace.parse().unwrap(), &"a=1".parse().unwrap())
+    );
+    assert_eq!(received[1].headers["traceparent"], "mine");
+    assert!(!received[2].headers.contains_key("traceparent"));
+}
+
+#[tokio::test]
+async fn a_host_that_fails_again_and_again_is_left_alone_and_shown() {
+    let (target, other) = (Target::start().await, Target::start().await);
+    let coordinator = Coordinator::start().await;
+    let settings = Config { slots: 1, circuit_failures: 3, ..config(&coordinator) };
+    let worker = TestWorker::with(&coordinator, settings).await;
+    let ended = async |asked: SubmittedTask| coordinator.outcome(worker.submit(asked).await).await;
+    let failing = || http_get(format!("{}/status/503", target.url));
+    for _ in 0..3 {
+        assert_eq!(code(&ended(failing()).await), ErrorCode::HttpStatus);
+    }
+    let put_off = ended(failing()).await;
+    assert_eq!((put_off.status, put_off.started_ms_ago, put_off.error), (ReportStatus::Released, None, None));
+    assert!((1..=2_000).contains(&put_off.retry_after_ms.unwrap()), "{:?}", put_off.retry_after_ms);
+    assert_eq!(ended(http_get(&other.url)).await.status, ReportStatus::Complete);
+    let whatever = SubmittedTask { try_always: true, ..failing() };
+    assert_eq!(ended(whatever).await.status, ReportStatus::Failed);
+    assert_eq!(target.received().len(), 4);
+    let status = reqwest::Client::new().get(format!("{}{}", worker.address, paths::STATUS));
+    let state: WorkerState = status.bearer_auth(&worker.push_secret).send().await.unwrap().json().await.unwrap();
+    let [open] = &state.circuits[..] else { panic!("{state:?}") };
+    assert_eq!((open.host.as_str(), open.failures), (target.url.as_str(), 3));
+    worker.stop().await;
 }
