@@ -1,5 +1,6 @@
 """What Schemathesis cannot know from the documents, and the few failures that are none, each with its reason."""
 
+import collections
 import datetime
 import itertools
 import json
@@ -65,6 +66,14 @@ WORKERS_MAX = 4
 # Beyond the end of any log: a stream that begins there has its first event at once (`log.truncated`), whatever its filters are.
 BEYOND_THE_LOG = 2**53 - 1
 FILTERS = {"queue", "task_id", "worker_id", "schedule_id"}
+# What was made last. Of several ids in a path Schemathesis finds each by itself, and none that go together.
+made = collections.deque(maxlen=100)
+pairs = itertools.count(1)
+
+
+@schemathesis.hook
+def after_call(context, case, response):
+    made.extend(response.headers.get("location", []))
 
 
 @schemathesis.hook
@@ -72,15 +81,17 @@ def before_call(context, case, kwargs):
     """Makes a request cost less, or reach further, where it is as right or as wrong as it was."""
     if case.headers and re.match(r"wait=\d", str(case.headers.get("Prefer", ""))):
         case.headers["Prefer"] = "wait=1" if next(waits) <= WAITS_MAX else "wait=0"
-    if case.meta.generation.mode.is_positive:
-        drop_wrong_headers(case)
     if is_example(case, "Idempotency-Key") and (number := next(keys)) % REPEATED_KEYS:
         case.headers["Idempotency-Key"] += f"-{number}"
+    if not case.meta.generation.mode.is_positive:
+        return
+    drop_wrong_headers(case)
+    find_ids_that_go_together(case)
     operation = case.operation.definition.raw.get("operationId")
-    if operation == "streamEvents" and case.meta.generation.mode.is_positive:
+    if operation == "streamEvents":
         begin_where_events_are(case)
-    if operation == "scaleWorkers" and isinstance(case.body, dict) and type(case.body.get("workers")) is int:
-        case.body["workers"] = min(case.body["workers"], WORKERS_MAX) if case.body["workers"] <= 200 else 201
+    if operation == "scaleWorkers" and isinstance(case.body, dict):
+        case.body["workers"] = min(case.body["workers"], WORKERS_MAX)
 
 
 def headers_of(case):
@@ -98,6 +109,17 @@ def drop_wrong_headers(case):
     for one, given in headers_of(case):
         if not re.search(one["schema"].get("pattern", ""), str(given)):
             del case.headers[one["name"]]
+
+
+def find_ids_that_go_together(case):
+    if len(case.path_parameters or {}) < 2:
+        return
+    parts = re.split(r"{(\w+)}", case.path)[:-1]
+    texts, names = parts[::2], parts[1::2]
+    pattern = "".join(f"{re.escape(text)}(?P<{name}>[^/]+)" for text, name in zip(texts, names))
+    found = next(filter(None, (re.fullmatch(pattern, path) for path in reversed(made))), None)
+    if found and next(pairs) % 2:
+        case.path_parameters.update(found.groupdict())
 
 
 def begin_where_events_are(case):
