@@ -6,7 +6,8 @@ use flate2::Compression;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use taskmaster_openapi::{Code, Problem};
+use taskmaster_openapi::{Code, Problem, limits};
+use taskmaster_service::extract::bound_header;
 
 use crate::edge::coding;
 
@@ -29,31 +30,54 @@ pub(crate) fn revised<T: Serialize>(request: &HeaderMap, revision: i64, value: &
     Ok(answer(request, &tag, "application/json", body.into()))
 }
 
-/// The revisions that `If-Match` allows; `None` when any will do. What the tag says of figures beside the revision does not matter: they
-/// change by themselves.
+/// Refuses an `If-None-Match` that is longer than what the documents allow.
 ///
 /// # Errors
-/// `invalid_header` when a tag is none of ours.
+/// `invalid_header`.
+pub(crate) fn bound_if_none_match(request: &HeaderMap) -> Result<(), Problem> {
+    bound_header(request, "If-None-Match", limits::REQUEST_HEADER_CHARS_MAX)
+}
+
+/// The revisions that `If-Match` allows; `None` when any will do. What the tag says of figures beside the revision does not matter: they
+/// change by themselves. A tag that is none of ours allows nothing.
+///
+/// # Errors
+/// `invalid_header` when it is neither `*` nor a list of tags (RFC 9110, 13.1.1), or too long.
 pub(crate) fn if_match(request: &HeaderMap) -> Result<Option<Vec<i64>>, Problem> {
+    bound_header(request, "If-Match", limits::REQUEST_HEADER_CHARS_MAX)?;
+    let values: Vec<&HeaderValue> = request.get_all(header::IF_MATCH).iter().collect();
+    match values.as_slice() {
+        [] => return Ok(None),
+        [only] if only.as_bytes() == b"*" => return Ok(None),
+        _ => {}
+    }
     let wrong = || Problem::field(Code::InvalidHeader, "If-Match", "must be the ETag of an answer, or *");
-    let mut revisions = None;
-    for value in request.get_all(header::IF_MATCH) {
-        for tag in value.to_str().map_err(|_| wrong())?.split(',').map(str::trim) {
-            if tag == "*" {
-                return Ok(None);
-            }
-            // Weak where the answer was compressed: the revision is the same.
-            let inner = tag
-                .strip_prefix("W/")
-                .unwrap_or(tag)
-                .strip_prefix('"')
-                .and_then(|tag| tag.strip_suffix('"'))
-                .ok_or_else(wrong)?;
-            let revision = inner.split('.').next().and_then(|revision| revision.parse().ok()).ok_or_else(wrong)?;
-            revisions.get_or_insert_with(Vec::new).push(revision);
+    let mut revisions = Vec::new();
+    for value in values {
+        let tags = value.to_str().ok().and_then(tags).ok_or_else(wrong)?;
+        revisions.extend(tags.iter().filter_map(|tag| tag.split('.').next()?.parse::<i64>().ok()));
+    }
+    Ok(Some(revisions))
+}
+
+/// The tags of a list, without their quotes, the weak ones too: what was compressed has the same revision. `None` when it is no list of
+/// tags (RFC 9110, 8.8.3).
+fn tags(list: &str) -> Option<Vec<&str>> {
+    let blanks = [' ', '\t'];
+    let mut found = Vec::new();
+    let mut rest = list;
+    loop {
+        let opened = rest.strip_prefix("W/").unwrap_or(rest).strip_prefix('"')?;
+        let (tag, after) = opened.split_once('"')?;
+        if !tag.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return None;
+        }
+        found.push(tag);
+        match after.trim_start_matches(blanks) {
+            "" => return Some(found),
+            more => rest = more.strip_prefix(',')?.trim_start_matches(blanks),
         }
     }
-    Ok(revisions)
 }
 
 /// A body that does not change: its `ETag` is found, and it is compressed, once. The answers are as those of [`json`].
@@ -168,7 +192,11 @@ mod tests {
         assert_eq!(of(&["*"]), Ok(None));
         assert_eq!(of(&["\"3.ab\", \"4\"", "\"5.x\""]), Ok(Some(vec![3, 4, 5])));
         assert_eq!(of(&["W/\"7.a\""]), Ok(Some(vec![7])), "of an answer that was compressed");
-        for wrong in ["7", "\"x\"", "", "W/7"] {
+        assert_eq!(of(&["\"x\" ,\t\"a,b\"", "\"\""]), Ok(Some(vec![])), "tags of others allow nothing");
+        let long = format!("\"{}\"", "7".repeat(limits::REQUEST_HEADER_CHARS_MAX));
+        for wrong in
+            ["7", "\"x", "x\"", "", "W/7", "w/\"7\"", "*, \"7\"", "\"7\",", ",\"7\"", "\"a b\"", "\"7\" \"8\"", &long]
+        {
             assert_eq!(of(&[wrong]), Err(Code::InvalidHeader), "{wrong:?}");
         }
     }

@@ -6,7 +6,7 @@
 //! Then one controller a resource: `tasks`, `list`, `batch`, `events`, `workers`, `stats`, `keys`, `signing`, `schedules`, `webhooks`, `hooks`, `queues`, `url_workers`, `attempts` (targets call back), `docs`, and `forward` (the
 //! coordinator's contract, passed on). What they are made of: `validate` (what a task must be like), `create` (many callers, one
 //! statement), `feed` (one reader of the event log for all clients), `wait`, `prefer`, `conditional`, `aged`,
-//! `page_token`, `trace` (what a request is part of).
+//! `merge_patch`, `page_token`, `trace` (what a request is part of).
 
 pub mod config;
 mod server;
@@ -44,6 +44,7 @@ mod wait;
 
 mod aged;
 mod conditional;
+mod merge_patch;
 mod page_token;
 mod prefer;
 mod trace;

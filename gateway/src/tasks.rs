@@ -87,9 +87,8 @@ pub(crate) async fn get(
     headers: HeaderMap,
     PathParameter(id): PathParameter<Uuid>,
 ) -> Result<Response, Problem> {
-    for name in ["Prefer", "If-None-Match"] {
-        bound_header(&headers, name, limits::REQUEST_HEADER_CHARS_MAX)?;
-    }
+    bound_header(&headers, "Prefer", limits::REQUEST_HEADER_CHARS_MAX)?;
+    conditional::bound_if_none_match(&headers)?;
     let wait = Wait::asked(&app, &headers, id);
     let waited = wait.as_ref().map(|wait| wait.duration);
     let task = match wait {

@@ -3,6 +3,7 @@
 mod api;
 mod edge;
 mod manners;
+mod refusals;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -54,6 +54,7 @@ pub(crate) async fn get(
     PathParameter(id): PathParameter<Uuid>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    conditional::bound_if_none_match(&headers)?;
     let webhook = app.store.webhook(id).await?.ok_or_else(not_found)?;
     conditional::revised(&headers, webhook.version, &webhook)
 }

@@ -66,3 +66,13 @@ pub struct DelaySeconds(pub f64);
 #[derive(Debug, ToSchema)]
 #[schema(min_items = 1, max_items = 1000)]
 pub struct Arguments(pub Vec<Argument>);
+
+/// What deliveries are signed with: `whsec_`, and 24 to 64 bytes in base64 (RFC 4648, with padding).
+#[derive(Debug, ToSchema)]
+#[schema(
+    min_length = 38,
+    max_length = 94,
+    pattern = "^whsec_(([A-Za-z0-9+/]{4}){8,20}([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?|([A-Za-z0-9+/]{4}){21}([A-Za-z0-9+/][AQgw]==)?)$",
+    example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+)]
+pub struct WebhookSecret(pub String);

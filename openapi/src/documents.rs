@@ -3,6 +3,7 @@
 mod advice;
 mod failures;
 mod headers;
+mod merge_patch;
 mod schemas;
 
 use utoipa::openapi::OpenApi as Document;

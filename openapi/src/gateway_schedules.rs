@@ -14,7 +14,7 @@ use crate::task::Task;
 #[utoipa::path(
     post, path = paths::SCHEDULES, operation_id = "createSchedule", tag = "schedules",
     params(
-        ("Idempotency-Key" = Option<String>, Header, max_length = 255,
+        ("Idempotency-Key" = Option<String>, Header,
             description = "The same key and payload create nothing again for 24 h: the answer is made from the schedule as it now is. Another payload is refused with 422, a request still in progress with 409"),
     ),
     request_body = NewSchedule,
@@ -62,7 +62,7 @@ pub fn preview_new_schedule() {}
     get, path = paths::SCHEDULE, operation_id = "getSchedule", tag = "schedules",
     params(
         ("id" = Uuid, Path, description = "The schedule's id"),
-        ("If-None-Match" = Option<String>, Header, max_length = 1000, description = "The `ETag` of the answer the client has"),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the answer the client has"),
     ),
     responses(
         (status = 200, description = "The schedule", body = Schedule, headers(
@@ -80,7 +80,7 @@ pub fn get_schedule() {}
     patch, path = paths::SCHEDULE, operation_id = "changeSchedule", tag = "schedules",
     params(
         ("id" = Uuid, Path, description = "The schedule's id"),
-        ("If-Match" = Option<String>, Header, max_length = 1000, description = "Change it only if nobody has since: the `ETag` of an answer"),
+        ("If-Match" = Option<String>, Header, description = "Change it only if nobody has since: the `ETag` of an answer"),
     ),
     request_body = SchedulePatch,
     responses(
@@ -100,7 +100,7 @@ pub fn change_schedule() {}
     delete, path = paths::SCHEDULE, operation_id = "deleteSchedule", tag = "schedules",
     params(
         ("id" = Uuid, Path, description = "The schedule's id"),
-        ("If-Match" = Option<String>, Header, max_length = 1000, description = "Delete it only if nobody has changed it since: the `ETag` of an answer"),
+        ("If-Match" = Option<String>, Header, description = "Delete it only if nobody has changed it since: the `ETag` of an answer"),
     ),
     responses(
         (status = 204, description = "It is gone"),
@@ -145,7 +145,7 @@ pub fn resume_schedule() {}
     post, path = paths::SCHEDULE_TRIGGER, operation_id = "triggerSchedule", tag = "schedules",
     params(
         ("id" = Uuid, Path, description = "The schedule's id"),
-        ("Idempotency-Key" = Option<String>, Header, max_length = 255, description = "The same key runs nothing again for 24 h"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key runs nothing again for 24 h"),
     ),
     responses(
         (status = 201, description = "The task", body = Task, headers(

@@ -12,6 +12,7 @@ pub mod bounds;
 pub mod checks;
 pub mod destination;
 pub mod event;
+pub mod fields;
 pub mod health;
 pub mod hook;
 pub mod key;

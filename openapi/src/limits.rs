@@ -84,7 +84,7 @@ pub const SCALE_WORKERS_MAX: i64 = 200;
 
 /// Length of an `Idempotency-Key`, without its quotes.
 pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
-/// Length of `Prefer` and of `If-None-Match`.
+/// Length of `Prefer`, `If-Match` and `If-None-Match`.
 pub const REQUEST_HEADER_CHARS_MAX: usize = 1_000;
 /// Length of a page token.
 pub const PAGE_TOKEN_CHARS_MAX: usize = 500;

@@ -57,7 +57,7 @@ impl CatchUp {
 pub struct TaskTemplate {
     /// A shell command line, run by `/bin/sh -c` on a worker that allows commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 131071, example = "echo tick")]
+    #[schema(min_length = 1, max_length = 131071, example = "echo tick")]
     pub command: Option<String>,
     /// A program and its arguments, run without a shell on a worker that allows commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,7 +68,7 @@ pub struct TaskTemplate {
     pub http: Option<HttpWork>,
     /// The queue, `default` when left out: letters, digits, `.`, `_` and `-`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 64, pattern = "^[A-Za-z0-9._-]+$", example = "default")]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$", example = "default")]
     pub queue: Option<String>,
     /// Labels that a worker must have to be given the tasks, with these values; at most 8. They wait until there is such a worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,18 +79,18 @@ pub struct TaskTemplate {
     #[schema(min_length = 1, max_length = 128, pattern = "^[^\\u0000]+$", example = "tenant-7")]
     pub flow_key: Option<String>,
     /// 0 to 9; higher first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 0, maximum = 9, default = 0)]
     pub priority: Option<i64>,
     /// Attempts before the task is FAILED.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 1, maximum = 100, default = 3)]
     pub max_attempts: Option<i64>,
     /// When to try again.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::object::optional")]
     pub retry: Option<RetryPolicy>,
     /// Longest duration of one attempt, in seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 1, maximum = 86400, default = 300)]
     pub timeout_seconds: Option<i64>,
     /// Words to find the tasks by, at most 20.
@@ -134,20 +134,20 @@ impl From<TaskTemplate> for NewTask {
 pub struct NewSchedule {
     /// A name of its own: no two schedules have the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(min_length = 1, max_length = 100, pattern = "^[^\\u0000]+$")]
     pub name: Option<String>,
     /// Five fields (minute, hour, day of month, month, weekday), or six with seconds first; names of months and weekdays; `L`, `#`, `W`;
     /// or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`. Where day and weekday are both given, either will do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 200, example = "30 9 * * MON-FRI")]
+    #[schema(min_length = 1, max_length = 200, format = "cron", example = "30 9 * * MON-FRI")]
     pub cron: Option<String>,
     /// An occurrence every so many seconds, counted from `starts_at`, or from the creation where there is none. Never drifts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 1, maximum = 31622400)]
     pub every_seconds: Option<i64>,
     /// The IANA time zone in which `cron` is read; `UTC` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 64, example = "Europe/Berlin")]
+    #[schema(min_length = 1, max_length = 64, format = "time-zone", example = "Europe/Berlin")]
     pub time_zone: Option<String>,
     /// What is to be done each time.
     #[serde(deserialize_with = "crate::object::required")]
@@ -159,11 +159,11 @@ pub struct NewSchedule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catch_up: Option<CatchUp>,
     /// Occurrences that are later than so many seconds are not caught up on: a day when left out, a week at most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 60, maximum = 604800, default = 86400)]
     pub catch_up_window_seconds: Option<i64>,
     /// Each run is due up to so many seconds after its occurrence: how many follows from schedule and occurrence.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 0, maximum = 86400, default = 0)]
     pub jitter_seconds: Option<i64>,
     /// No occurrence before this time (RFC 3339, 1970 to 9999).
@@ -173,7 +173,7 @@ pub struct NewSchedule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<DateTime<Utc>>,
     /// Pause after so many runs in a row have FAILED. Never when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 1, maximum = 100)]
     pub pause_after_failures: Option<i64>,
 }
@@ -183,26 +183,7 @@ pub struct NewSchedule {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"cron": "0 9 * * MON-FRI", "overlap": "skip", "jitter_seconds": null}))]
 pub struct SchedulePatch {
-    #[schema(min_length = 1, max_length = 100)]
-    pub name: Option<String>,
-    #[schema(min_length = 1, max_length = 200)]
-    pub cron: Option<String>,
-    #[schema(minimum = 1, maximum = 31622400)]
-    pub every_seconds: Option<i64>,
-    #[schema(max_length = 64)]
-    pub time_zone: Option<String>,
-    /// Merged with the template that there is.
-    pub task: Option<TaskTemplate>,
-    pub overlap: Option<Overlap>,
-    pub catch_up: Option<CatchUp>,
-    #[schema(minimum = 60, maximum = 604800)]
-    pub catch_up_window_seconds: Option<i64>,
-    #[schema(minimum = 0, maximum = 86400)]
-    pub jitter_seconds: Option<i64>,
-    pub starts_at: Option<DateTime<Utc>>,
-    pub ends_at: Option<DateTime<Utc>>,
-    #[schema(minimum = 1, maximum = 100)]
-    pub pause_after_failures: Option<i64>,
+    // Those of `NewSchedule`, and of all that is in it: `documents::merge_patch` writes them.
 }
 
 /// A schedule.
@@ -293,7 +274,7 @@ pub struct ScheduleList {
 pub struct ScheduleFilter {
     /// The schedule of this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(max_length = 100)]
+    #[param(min_length = 1, max_length = 100, pattern = "^[^\\u0000]+$")]
     pub name: Option<String>,
 }
 
@@ -303,7 +284,7 @@ pub struct ScheduleFilter {
 #[schema(example = json!({"reason": "the target is being moved"}))]
 pub struct PauseRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 500)]
+    #[schema(max_length = 500, pattern = "^[^\\u0000]*$")]
     pub reason: Option<String>,
 }
 
@@ -313,13 +294,13 @@ pub struct PauseRequest {
 #[schema(example = json!({"cron": "30 2 * * *", "time_zone": "Europe/Berlin", "after": "2026-03-28T00:00:00Z", "count": 3}))]
 pub struct PreviewRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(min_length = 1, max_length = 200, format = "cron")]
     pub cron: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 1, maximum = 31622400)]
     pub every_seconds: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 64)]
+    #[schema(min_length = 1, max_length = 64, format = "time-zone")]
     pub time_zone: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starts_at: Option<DateTime<Utc>>,
@@ -329,7 +310,7 @@ pub struct PreviewRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<DateTime<Utc>>,
     /// So many.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 1, maximum = 100, default = 10)]
     pub count: Option<i64>,
 }

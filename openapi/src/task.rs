@@ -205,7 +205,7 @@ impl Default for RetryPolicy {
 #[schema(example = json!({"url": "https://example.com/done"}))]
 pub struct Callback {
     /// An absolute `http` or `https` URL. Private and local targets are refused unless the worker allows them.
-    #[schema(max_length = 8192, example = "https://example.com/done")]
+    #[schema(max_length = 8192, format = "iri", example = "https://example.com/done")]
     pub url: String,
     /// Further headers, at most 20. Sensitive values can be written but not read back.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -214,7 +214,7 @@ pub struct Callback {
     /// What it is signed with, as webhooks are: `whsec_` and 24 to 64 bytes in base64. Without one it is not signed. Can be written but
     /// not read back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 100, pattern = "^whsec_[A-Za-z0-9+/]+={0,2}$")]
+    #[schema(value_type = Option<bounds::WebhookSecret>)]
     pub secret: Option<String>,
 }
 
@@ -424,7 +424,8 @@ pub struct Task {
     /// The HTTP request, where that is the work; sensitive header values read `***`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpWork>,
-    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
+    /// Those of the system itself begin with `$`.
+    #[schema(min_length = 1, max_length = 64, pattern = "^\\$?[A-Za-z0-9._-]+$")]
     pub queue: String,
     /// Labels that its worker must have, with these values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

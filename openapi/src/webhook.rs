@@ -66,11 +66,11 @@ impl Only {
 pub struct NewWebhook {
     /// Where events are sent, by POST: an absolute `http` or `https` URL. Private and local targets are refused unless the workers
     /// allow them.
-    #[schema(max_length = 8192, example = "https://example.com/taskmaster")]
+    #[schema(max_length = 8192, format = "iri", example = "https://example.com/taskmaster")]
     pub url: String,
     /// What it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 200)]
+    #[schema(max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     pub description: Option<String>,
     /// Kinds of events; `task.completed`, `task.failed` and `task.cancelled` when left out. Not together with `only`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,7 +89,7 @@ pub struct NewWebhook {
     pub only: Option<Only>,
     /// What deliveries are signed with: `whsec_` and 24 to 64 bytes in base64. Made here when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 100, pattern = "^whsec_[A-Za-z0-9+/]+={0,2}$")]
+    #[schema(value_type = Option<bounds::WebhookSecret>)]
     pub secret: Option<String>,
     /// Further headers of each delivery, at most 20. Sensitive values can be written but not read back, as those of HTTP tasks.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -100,14 +100,14 @@ pub struct NewWebhook {
     #[schema(default = true)]
     pub enabled: Option<bool>,
     /// Attempts of each delivery.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 1, maximum = 100, default = 10)]
     pub max_attempts: Option<i64>,
     /// When to try again; after 5 s, 5 min, 30 min, 2, 5, 10, 14, 20 and 24 h when left out, each varied by a fifth.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::object::optional")]
     pub retry: Option<RetryPolicy>,
     /// How long the subscriber may take to answer, in seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 1, maximum = 30, default = 20)]
     pub timeout_seconds: Option<i64>,
 }
@@ -124,11 +124,11 @@ impl std::fmt::Debug for NewWebhook {
 #[schema(example = json!({"events": ["task.failed", "task.cancelled"], "enabled": true}))]
 pub struct WebhookChange {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 8192)]
+    #[schema(max_length = 8192, format = "iri")]
     pub url: Option<String>,
     /// `null` removes it.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
-    #[schema(max_length = 200, value_type = Option<String>)]
+    #[schema(max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", value_type = Option<String>)]
     pub description: Option<Option<String>>,
     /// Removes `only`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,12 +151,12 @@ pub struct WebhookChange {
     /// `true` enables it again, and forgets how long it has failed; what happened while it was disabled is not sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 1, maximum = 100)]
     pub max_attempts: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::object::optional")]
     pub retry: Option<RetryPolicy>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 1, maximum = 30)]
     pub timeout_seconds: Option<i64>,
 }
@@ -172,12 +172,12 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
 #[schema(example = json!({"overlap_seconds": 3600}))]
 pub struct RotateWebhookRequest {
     /// Deliveries are signed with the secret that it had as well for so many seconds, at most 30 days. A day when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 0, maximum = 2592000, default = 86400)]
     pub overlap_seconds: Option<i64>,
     /// The new secret; made here when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 100, pattern = "^whsec_[A-Za-z0-9+/]+={0,2}$")]
+    #[schema(value_type = Option<bounds::WebhookSecret>)]
     pub secret: Option<String>,
 }
 
@@ -290,7 +290,7 @@ pub struct IssuedWebhook {
     #[serde(flatten)]
     pub webhook: Webhook,
     /// What the subscriber verifies with.
-    #[schema(max_length = 100, pattern = "^whsec_[A-Za-z0-9+/]+={0,2}$")]
+    #[schema(value_type = bounds::WebhookSecret)]
     pub secret: String,
 }
 

@@ -112,10 +112,15 @@ pub(super) fn check_headers(at: &str, headers: &BTreeMap<String, String>, max: u
         let wrong = wrong_header_name(name).or_else(|| wrong_header_value(value));
         let twice = || (!seen.insert(name.to_ascii_lowercase())).then(|| "is given twice".to_owned());
         if let Some(detail) = wrong.or_else(twice) {
-            let pointer = name.replace('~', "~0").replace('/', "~1");
-            errors.add(format!("{at}/{}", pointer.chars().take(100).collect::<String>()), detail);
+            errors.add(header_pointer(at, name), detail);
         }
     }
+}
+
+/// The JSON pointer (RFC 6901) of a header among the headers at this one, cut off if it is long.
+pub(super) fn header_pointer(at: &str, name: &str) -> String {
+    let name = name.replace('~', "~0").replace('/', "~1");
+    format!("{at}/{}", name.chars().take(100).collect::<String>())
 }
 
 pub(super) fn wrong_header_name(name: &str) -> Option<String> {

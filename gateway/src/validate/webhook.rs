@@ -196,7 +196,7 @@ fn check_headers(at: &str, headers: &BTreeMap<String, String>, errors: &mut Erro
         name.starts_with(OWN_PREFIX) || name == "content-type"
     };
     for name in headers.keys().filter(own).take(1) {
-        errors.add(format!("{at}/{name}"), "is set here, and cannot be given");
+        errors.add(http::header_pointer(&at, name), "is set here, and cannot be given");
     }
 }
 

@@ -1,14 +1,15 @@
-//! The headers of answers: what each looks like, and which of them every answer carries.
+//! The headers of requests and answers: what each looks like, and which of them every answer carries.
 
 use std::collections::BTreeSet;
 
 use utoipa::Modify;
+use utoipa::openapi::path::Parameter;
 use utoipa::openapi::schema::Type;
-use utoipa::openapi::{Header, ObjectBuilder, OpenApi as Document, Ref, RefOr, Response};
+use utoipa::openapi::{Header, ObjectBuilder, OpenApi as Document, Ref, RefOr, Response, Schema};
 
 use crate::limits;
 
-/// Bounds the headers that answers are documented with, and adds those that go without saying.
+/// Bounds the headers that requests and answers are documented with, and adds those that go without saying.
 pub(crate) struct Headers;
 
 impl Modify for Headers {
@@ -17,6 +18,7 @@ impl Modify for Headers {
         for operation in super::operations_mut(document) {
             let written = serde_json::to_string(&operation.security).unwrap_or_default();
             let has_quota = ["api_key", "hook_signature"].iter().any(|scheme| written.contains(scheme));
+            operation.parameters.iter_mut().flatten().for_each(bound_asked);
             for (status, answer) in &mut operation.responses.responses {
                 let RefOr::T(answer) = answer else { continue };
                 used.extend(add_usual(status, has_quota, answer));
@@ -74,7 +76,7 @@ const TEXTS: [(&str, usize, &str); 10] = [
     ("WWW-Authenticate", limits::HEADER_VALUE_BYTES_MAX, "^Bearer"),
     ("Location", limits::URL_BYTES_MAX, "^/v1/"),
     ("Link", limits::URL_BYTES_MAX, "^</v1/[^>]*>; rel=\"next\"$"),
-    ("ETag", limits::REQUEST_HEADER_CHARS_MAX, "^\"[!#-~]+\"$"),
+    ("ETag", limits::REQUEST_HEADER_CHARS_MAX, "^(W/)?\"[!#-~]+\"$"),
     ("Preference-Applied", limits::REQUEST_HEADER_CHARS_MAX, "^wait=[0-9]+$"),
     ("Idempotency-Replayed", 4, "^true$"),
     ("Allow", limits::REQUEST_HEADER_CHARS_MAX, "^[A-Z, ]+$"),
@@ -94,4 +96,27 @@ fn bound(name: &str, header: &mut Header) {
         (None, None) => return,
     };
     header.schema = Some(schema.into());
+}
+
+/// Headers of requests that are texts: their length, and their pattern where others are refused.
+const ASKED: [(&str, usize, Option<&str>); 4] = [
+    (
+        "Idempotency-Key",
+        limits::IDEMPOTENCY_KEY_CHARS_MAX + 2,
+        Some("^(\"[ -~]{1,255}\"|[!#-~]([ -~]{0,253}[!#-~])?)$"),
+    ),
+    // Tags, as RFC 9110, 8.8.3 writes them.
+    ("If-Match", limits::REQUEST_HEADER_CHARS_MAX, Some("^(\\*|(W/)?\"[!#-~]*\"([ \\t]*,[ \\t]*(W/)?\"[!#-~]*\")*)$")),
+    ("If-None-Match", limits::REQUEST_HEADER_CHARS_MAX, None),
+    ("Prefer", limits::REQUEST_HEADER_CHARS_MAX, None),
+];
+
+fn bound_asked(parameter: &mut RefOr<Parameter>) {
+    let RefOr::T(parameter) = parameter else { return };
+    let known = ASKED.iter().find(|(name, ..)| *name == parameter.name);
+    if let (Some((_, max, pattern)), Some(RefOr::T(Schema::Object(text)))) = (known, &mut parameter.schema) {
+        text.max_length = Some(*max);
+        text.min_length = pattern.map(|_| 1);
+        text.pattern = pattern.map(str::to_owned);
+    }
 }

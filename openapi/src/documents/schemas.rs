@@ -1,11 +1,14 @@
 //! What attributes of the types cannot say in the documents: bounds that follow from a format, and rules between fields.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use utoipa::Modify;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{AdditionalProperties, ArrayItems, KnownFormat, SchemaFormat, SchemaType, Type};
 use utoipa::openapi::{Object, ObjectBuilder, OpenApi as Document, RefOr, Schema};
 
+use super::merge_patch;
 use crate::limits;
 
 /// Adds them.
@@ -13,18 +16,32 @@ pub(crate) struct Schemas;
 
 impl Modify for Schemas {
     fn modify(&self, document: &mut Document) {
-        for (name, schema) in &mut document.components.get_or_insert_default().schemas {
-            if let RefOr::T(Schema::Object(object)) = schema {
-                add_rules(name, object);
-                bound_maps(name, object);
-                describe_data(name, object);
-            }
+        let schemas = &mut document.components.get_or_insert_default().schemas;
+        for (name, object) in objects(schemas) {
+            bound_maps(name, object);
+            name_program(name, object);
+        }
+        merge_patch::add(schemas);
+        for (name, object) in objects(schemas) {
+            add_rules(name, object);
+            forbid_repetitions(name, object);
+            describe_data(name, object);
+        }
+        for schema in schemas.values_mut() {
+            close_variants(schema);
             each(schema, &mut bound_by_format);
         }
         for operation in super::operations_mut(document) {
             each_of(operation, &mut bound_by_format);
         }
     }
+}
+
+fn objects(schemas: &mut BTreeMap<String, RefOr<Schema>>) -> impl Iterator<Item = (&str, &mut Object)> {
+    schemas.iter_mut().filter_map(|(name, schema)| match schema {
+        RefOr::T(Schema::Object(object)) => Some((name.as_str(), object)),
+        _ => None,
+    })
 }
 
 /// Ids and times have one length, or nearly so.
@@ -93,7 +110,12 @@ fn add_rules(name: &str, object: &mut Object) {
             let one = json!({"oneOf": any(&["command", "argv", "http"])});
             ("allOf", json!([one, {"not": given(&["scheduled_at", "delay_seconds"])}]))
         }
-        "HttpWork" => {
+        "TaskTemplate" => ("oneOf", any(&["command", "argv", "http"])),
+        "TaskTemplatePatch" => {
+            let pairs = [["command", "argv"], ["command", "http"], ["argv", "http"]];
+            ("not", json!({"anyOf": pairs.map(|pair| given(&pair))}))
+        }
+        "HttpWork" | "HttpWorkPatch" => {
             let silent = json!({"properties": {"heartbeat_timeout_seconds": {"type": "null"}}});
             let calls_back = json!({"required": ["completion"], "properties": {"completion": {"const": "callback"}}});
             ("allOf", json!([{"not": given(&["body", "body_base64"])}, {"anyOf": [silent, calls_back]}]))
@@ -101,6 +123,13 @@ fn add_rules(name: &str, object: &mut Object) {
         "NewUrlWorker" => {
             let nothing = json!({"http": {"const": false}, "commands": {"enum": [false, null]}});
             ("not", json!({"required": ["http"], "properties": nothing}))
+        }
+        "NewSchedule" | "PreviewRequest" => ("oneOf", any(&["cron", "every_seconds"])),
+        "SchedulePatch" => ("not", given(&["cron", "every_seconds"])),
+        "NewWebhook" | "WebhookChange" => ("not", given(&["events", "only"])),
+        // They are on their way.
+        "ReplayRequest" => {
+            ("not", json!({"properties": {"status": {"enum": ["PICKED", "STARTED"]}}, "required": ["status"]}))
         }
         "NewKey" => ("not", given(&["expires_in_seconds", "expires_at"])),
         "BulkFilter" => {
@@ -121,9 +150,45 @@ fn add_rules(name: &str, object: &mut Object) {
         _ => return,
     };
     add(object, keyword, rule);
-    for name in ["tags", "scopes"] {
-        if let Some(RefOr::T(Schema::Array(list))) = object.properties.get_mut(name) {
+}
+
+/// Lists of requests whose items must differ, and the schemas that have them.
+const WITHOUT_REPETITIONS: [(&str, &[&str]); 6] = [
+    ("NewTask", &["tags"]),
+    ("TaskTemplate", &["tags"]),
+    ("TaskTemplatePatch", &["tags"]),
+    ("NewKey", &["scopes"]),
+    ("NewWebhook", &["events", "queues", "tags"]),
+    ("WebhookChange", &["events", "queues", "tags"]),
+];
+
+fn forbid_repetitions(schema: &str, object: &mut Object) {
+    let names = WITHOUT_REPETITIONS.iter().filter(|(name, _)| *name == schema).flat_map(|(_, names)| *names);
+    for name in names {
+        if let Some(RefOr::T(Schema::Array(list))) = object.properties.get_mut(*name) {
             list.unique_items = true;
+        }
+    }
+}
+
+/// The first item of `argv` is the program; only what follows may be empty.
+fn name_program(schema: &str, object: &mut Object) {
+    if ["NewTask", "TaskTemplate"].contains(&schema)
+        && let Some(RefOr::T(Schema::Array(argv))) = object.properties.get_mut("argv")
+    {
+        let program = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
+        argv.prefix_items = vec![program.max_length(Some(limits::COMMAND_BYTES_MAX)).into()];
+    }
+}
+
+/// Variants of an enum that are written as `{"variant": …}`: one field, and none beside it.
+fn close_variants(schema: &mut RefOr<Schema>) {
+    let RefOr::T(Schema::OneOf(of)) = schema else { return };
+    for variant in &mut of.items {
+        if let RefOr::T(Schema::Object(variant)) = variant
+            && variant.properties.len() == 1
+        {
+            variant.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
         }
     }
 }

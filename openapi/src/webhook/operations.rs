@@ -13,7 +13,7 @@ use crate::problem::Problem;
 #[utoipa::path(
     post, path = paths::WEBHOOKS, operation_id = "createWebhook", tag = "webhooks",
     params(
-        ("Idempotency-Key" = Option<String>, Header, max_length = 255,
+        ("Idempotency-Key" = Option<String>, Header,
             description = "The same key and payload make nothing again for 24 h: the answer is the webhook as it now is. Another payload is refused with 422, a request still in progress with 409"),
     ),
     request_body = NewWebhook,
@@ -45,9 +45,14 @@ pub fn list_webhooks() {}
 /// One webhook.
 #[utoipa::path(
     get, path = paths::WEBHOOK, operation_id = "getWebhook", tag = "webhooks",
-    params(("id" = Uuid, Path, description = "The webhook's id")),
+    params(
+        ("id" = Uuid, Path, description = "The webhook's id"),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the answer the client has"),
+    ),
     responses(
-        (status = 200, description = "The webhook", body = Webhook, headers(("ETag" = String, description = "Changes with what is set"))),
+        (status = 200, description = "The webhook", body = Webhook, headers(
+            ("ETag" = String, description = "The version, and what the figures are: `If-Match` goes by the version alone"))),
+        (status = 304, description = "The client has this answer already"),
         (status = "4XX", description = "No such webhook", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not now", body = Problem, content_type = "application/problem+json"),
     ),
@@ -63,7 +68,7 @@ pub fn get_webhook() {}
     patch, path = paths::WEBHOOK, operation_id = "changeWebhook", tag = "webhooks",
     params(
         ("id" = Uuid, Path, description = "The webhook's id"),
-        ("If-Match" = Option<String>, Header, max_length = 1000, description = "The `ETag` that the client has seen: refused with 412 when somebody else has changed it since"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the client has seen: refused with 412 when somebody else has changed it since"),
     ),
     request_body = WebhookChange,
     responses(

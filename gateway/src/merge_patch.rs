@@ -1,0 +1,104 @@
+//! JSON merge patches (RFC 7396).
+
+use serde_json::{Map, Value};
+use taskmaster_openapi::schedule::{NewSchedule, TaskTemplate};
+use taskmaster_openapi::task::{Callback, HttpWork, RetryPolicy};
+use taskmaster_openapi::{Code, Problem, fields};
+
+/// Refuses a patch of a schedule that names what no schedule has: where that is to be taken away, the merge would not show it.
+///
+/// # Errors
+/// `invalid_body`.
+pub(crate) fn check_schedule(patch: &Map<String, Value>) -> Result<(), Problem> {
+    check(patch, fields::names::<NewSchedule>(), "")
+}
+
+fn check(patch: &Map<String, Value>, known: &[&str], at: &str) -> Result<(), Problem> {
+    for (name, value) in patch {
+        let shown: String = name.chars().take(100).collect();
+        let pointer = format!("{at}/{}", shown.replace('~', "~0").replace('/', "~1"));
+        if !known.contains(&name.as_str()) {
+            let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+            let detail = format!("unknown field `{shown}`, expected one of {}", known.join(", "));
+            return Err(Problem::field(Code::InvalidBody, pointer, detail));
+        }
+        let within = match name.as_str() {
+            "task" => fields::names::<TaskTemplate>(),
+            "http" => fields::names::<HttpWork>(),
+            "retry" => fields::names::<RetryPolicy>(),
+            "callback" | "failure_callback" => fields::names::<Callback>(),
+            _ => continue,
+        };
+        if let Value::Object(fields) = value {
+            check(fields, within, &pointer)?;
+        }
+    }
+    Ok(())
+}
+
+/// Applies a patch (RFC 7396, 2).
+pub(crate) fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(fields) = target else { return };
+    for (name, value) in patch {
+        match value {
+            Value::Null => drop(fields.remove(&name)),
+            value => merge(fields.entry(name).or_insert(Value::Null), value),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_merge_patch_does_what_the_rfc_says() {
+        // RFC 7396, appendix A.
+        for (target, patch, expected) in [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+            (json!({"a": "b"}), json!({"a": null}), json!({})),
+            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
+            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "c"}), json!({"a": ["b"]}), json!({"a": ["b"]})),
+            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
+            (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
+            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+        ] {
+            let mut merged = target.clone();
+            merge(&mut merged, patch.clone());
+            assert_eq!(merged, expected, "{target} {patch}");
+        }
+    }
+
+    #[test]
+    fn what_no_schedule_has_is_refused_even_to_be_taken_away() {
+        let refused = |patch: Value| {
+            let Value::Object(patch) = patch else { return None };
+            check_schedule(&patch).err().map(|problem| (problem.code, problem.errors[0].pointer.clone()))
+        };
+        for fine in [
+            json!({}),
+            json!({"name": null, "task": {"http": {"headers": {"X-Any": null}}, "retry": null}}),
+            json!({"task": {"callback": {"url": 5}}, "overlap": {"any": 1}}),
+        ] {
+            assert_eq!(refused(fine.clone()), None, "{fine}");
+        }
+        for (patch, pointer) in [
+            (json!({"nmae": null}), "/nmae"),
+            (json!({"task": {"retry": {"a/b": null}}}), "/task/retry/a~1b"),
+            (json!({"task": {"failure_callback": {"ulr": "x"}}}), "/task/failure_callback/ulr"),
+        ] {
+            assert_eq!(refused(patch.clone()), Some((Code::InvalidBody, pointer.to_owned())), "{patch}");
+        }
+    }
+}
