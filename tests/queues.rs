@@ -86,6 +86,8 @@ fn task(key: Option<&str>) -> TaskToCreate {
         tags: Vec::new(),
         callbacks: None,
         flow_key: key.map(str::to_owned),
+        requires: Default::default(),
+        trace: None,
     }
 }
 

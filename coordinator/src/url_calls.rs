@@ -116,7 +116,7 @@ fn outcome(claim: TaskClaim, answer: SubmitTaskResponse, took: Duration) -> Call
     }
     match report.status {
         ReportStatus::Released => Called::NotTaken("the URL gave the task back".into()),
-        ReportStatus::Started => {
+        ReportStatus::Started | ReportStatus::Detached => {
             let message = "the URL only said that the task has started; its answer must have the outcome".into();
             Called::Ended(Box::new(failure(claim, ErrorCode::WorkerError, message, took)))
         }

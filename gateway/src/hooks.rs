@@ -22,7 +22,7 @@ use crate::app::App;
 use crate::edge::client::Client;
 use crate::edge::scope;
 use crate::validate::hook as validate;
-use crate::{conditional, list, once, page_token, schedules};
+use crate::{conditional, list, merge_patch, once, page_token, schedules};
 
 /// A change without `If-Match` that others keep getting ahead of is given up after so many tries.
 const CHANGES_MAX: usize = 5;
@@ -105,7 +105,7 @@ pub(crate) async fn change(
         }
         let revision = known.revision;
         let mut merged = serde_json::to_value(writable(known)).map_err(|_| Problem::internal())?;
-        schedules::merge(&mut merged, Value::Object(patch.clone()));
+        merge_patch::merge(&mut merged, Value::Object(patch.clone()));
         let validate::HookToKeep { settings, task, .. } = validate::hook(parse_json(merged.to_string().as_bytes())?)?;
         may_run(&client, &task)?;
         match app.store.change_hook(id, revision, &settings).await? {

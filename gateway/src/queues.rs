@@ -18,7 +18,8 @@ use taskmaster_store::queues::book::QueueBook;
 use taskmaster_store::queues::edit::Changed;
 
 use crate::app::App;
-use crate::schedules::{merge, paged};
+use crate::merge_patch::merge;
+use crate::schedules::paged;
 use crate::{conditional, list, page_token, validate};
 
 /// A change without `If-Match` that others keep getting ahead of is given up after so many tries.

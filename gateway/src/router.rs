@@ -14,7 +14,8 @@ use taskmaster_service::{layers, stage};
 use crate::app::App;
 use crate::edge::scope;
 use crate::{
-    attempts, batch, bulk, deliveries, events, forward, hooks, keys, list, queues, schedules, signing, stats, tasks, url_workers, webhooks, workers,
+    attempts, batch, bulk, deliveries, events, forward, hooks, keys, list, queues, schedules, signing, stats, tasks,
+    url_workers, webhooks, workers,
 };
 
 /// Who may call an operation.

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, OpenApi, ToSchema};
 use uuid::Uuid;
 
-use crate::bounds;
 use crate::attempt;
+use crate::bounds;
 use crate::coordinator::WorkerList;
 use crate::documents::{ApiKey, AttemptTokens, Failures, Headers, HookSignature, Schemas};
 use crate::event::{Event, EventType, LogTruncated, ServerSentEvent};

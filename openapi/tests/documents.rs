@@ -218,7 +218,7 @@ fn the_bounds_of_the_documents_are_those_of_the_code() {
     let documents: BTreeMap<&str, Value> = all().into_iter().collect();
     let seconds = |seconds: f64| seconds as usize;
     let whole = |number: i64| usize::try_from(number).unwrap();
-    let table: [(&str, &str, usize); 55] = [
+    let table: [(&str, &str, usize); 60] = [
         ("gateway", "/NewTaskBatch/properties/tasks/maxItems", limits::BATCH_TASKS_MAX),
         ("gateway", "/NewTask/properties/command/maxLength", limits::COMMAND_BYTES_MAX),
         ("gateway", "/NewTask/properties/argv/maxItems", limits::ARGV_MAX),

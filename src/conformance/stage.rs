@@ -7,7 +7,7 @@ use std::time::Duration;
 use taskmaster_openapi::client::{ClientError, WorkerClient};
 use taskmaster_openapi::coordinator::HeartbeatRequest;
 use taskmaster_openapi::report::TaskClaim;
-use taskmaster_openapi::task::{HttpMethod, HttpWork, Work};
+use taskmaster_openapi::task::{Completion, HttpMethod, HttpWork, Work};
 use taskmaster_openapi::worker::{
     ReleaseCode, ReleaseRequest, SubmitCode, SubmitTaskRequest, SubmitTaskResponse, SubmittedTask,
 };
@@ -72,6 +72,10 @@ impl Stage {
             headers: Default::default(),
             body: None,
             body_base64: None,
+            response: None,
+            completion: Completion::default(),
+            heartbeat_timeout_seconds: None,
+            sign: false,
         };
         SubmittedTask {
             task_id: Uuid::now_v7(),
@@ -79,6 +83,9 @@ impl Stage {
             attempt: 1,
             start_in_ms: 0.0,
             timeout_ms: 60_000,
+            traceparent: None,
+            tracestate: None,
+            try_always: false,
             work: Work::Http(http),
         }
     }

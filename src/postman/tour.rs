@@ -1,8 +1,8 @@
 //! The requests of the collection, in the order in which they tell a story: what comes later uses the ids of what came before.
 
 mod hooks;
-mod queues;
 mod http_tasks;
+mod queues;
 mod schedules;
 
 /// One request: of which operation, with what, and what must come of it.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::database::Store;
 use crate::detached;
 use crate::error::StoreError;
-use crate::lanes::{Kind, LaneKey, Labels};
+use crate::lanes::{Kind, Labels, LaneKey};
 use crate::queues::key_lanes::{KeyedWork, Placed};
 
 /// What a cancel came to.

@@ -207,7 +207,8 @@ mod tests {
     }
 
     fn abilities(queues: &[&str]) -> Abilities {
-        Abilities { commands: false, http: true, queues: queues.iter().map(|queue| (*queue).to_owned()).collect() }
+        let queues = queues.iter().map(|queue| (*queue).to_owned()).collect();
+        Abilities { commands: false, http: true, http_rules: false, queues }
     }
 
     proptest! {

@@ -12,7 +12,7 @@ use super::*;
 fn paths() -> BTreeMap<String, Vec<String>> {
     let mut paths: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let operations = crate::router::public().into_iter().chain(crate::router::forwarded());
-    for operation in operations.chain(crate::router::called_back()) {
+    for operation in operations.chain(crate::router::receiving()) {
         let path = operation
             .path
             .replace("{id}", &uuid::Uuid::nil().to_string())

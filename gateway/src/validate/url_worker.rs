@@ -50,7 +50,7 @@ pub(crate) fn new(worker_id: String, new: NewUrlWorker) -> Result<UrlWorkerToKee
             worker_id,
             url: new.url,
             slots: i32::try_from(slots).unwrap_or(1),
-            abilities: Abilities { commands, http, queues: new.queues },
+            abilities: Abilities { commands, http, http_rules: false, queues: new.queues },
             labels: new.labels,
             push_secret: new.push_secret,
         }),

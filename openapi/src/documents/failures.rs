@@ -64,9 +64,18 @@ const OWN: &[(&str, &[Code])] = &[
     ("deleteUrlWorker", &[Code::WorkerNotFound]),
     (
         "createSchedule",
-        &[Code::TooManySchedules, Code::TooManyQueues, Code::TooManyRequirements, Code::TooManyFlowKeys, Code::ScheduleNameTaken],
+        &[
+            Code::TooManySchedules,
+            Code::TooManyQueues,
+            Code::TooManyRequirements,
+            Code::TooManyFlowKeys,
+            Code::ScheduleNameTaken,
+        ],
     ),
-    ("changeSchedule", &[Code::TooManyQueues, Code::TooManyRequirements, Code::TooManyFlowKeys, Code::ScheduleNameTaken]),
+    (
+        "changeSchedule",
+        &[Code::TooManyQueues, Code::TooManyRequirements, Code::TooManyFlowKeys, Code::ScheduleNameTaken],
+    ),
     ("changeQueue", &[Code::TooManyQueues]),
     ("pauseQueue", &[Code::TooManyQueues]),
     ("createWebhook", &[Code::TooManyWebhooks]),
@@ -133,7 +142,7 @@ fn codes(shape: &Shape) -> Vec<Code> {
     let mut codes = vec![Code::Unauthorized, Code::Internal];
     let is_api = shape.scheme.as_deref() != Some("hook_signature");
     let of_webhook = !shape.id.contains("Hook") && WEBHOOK.iter().any(|word| shape.id.contains(word));
-    let table: [(bool, &[Code]); 15] = [
+    let table: [(bool, &[Code]); 17] = [
         (
             shape.has_body && is_api,
             &[
@@ -179,14 +188,8 @@ const GATEWAY: [Code; 7] = [
 ];
 
 /// What any operation of the gateway may answer that wants no API key.
-const CALLED_BACK: [Code; 6] = [
-    Code::ForbiddenOrigin,
-    Code::RateLimited,
-    Code::Overloaded,
-    Code::DatabaseUnavailable,
-    Code::ShuttingDown,
-    Code::Timeout,
-];
+const CALLED_BACK: [Code; 5] =
+    [Code::RateLimited, Code::Overloaded, Code::DatabaseUnavailable, Code::ShuttingDown, Code::Timeout];
 
 /// What any operation of a coordinator may answer, some of it only by way of a gateway.
 const COORDINATOR: [Code; 7] = [

@@ -155,13 +155,15 @@ async fn make(connection: &mut PgConnection, lane: &LaneKey, keys: &[&str]) -> R
     .bind(again)
     .execute(&mut *connection)
     .await?;
-    sqlx::query("insert into lanes (queue, kind, requires, flow) select $1, $2, $3, key from unnest($4::text[]) as f(key)")
-        .bind(&*lane.queue)
-        .bind(lane.kind as i16)
-        .bind(Json(&lane.requires))
-        .bind(new)
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "insert into lanes (queue, kind, requires, flow) select $1, $2, $3, key from unnest($4::text[]) as f(key)",
+    )
+    .bind(&*lane.queue)
+    .bind(lane.kind as i16)
+    .bind(Json(&lane.requires))
+    .bind(new)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
