@@ -87,7 +87,8 @@ CREATE TABLE public.claims (
     id bigint NOT NULL,
     coordinator_id uuid NOT NULL,
     claimed_at timestamp with time zone DEFAULT now() NOT NULL,
-    task_ids uuid[] NOT NULL
+    task_ids uuid[] NOT NULL,
+    lanes integer[]
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
 ALTER TABLE ONLY public.claims ALTER COLUMN task_ids SET STATISTICS 0;
@@ -108,6 +109,19 @@ CREATE TABLE public.coordinators (
     seen_at timestamp with time zone DEFAULT now() NOT NULL
 )
 WITH (fillfactor='50');
+
+CREATE TABLE public.detached (
+    task_id uuid NOT NULL,
+    claim bigint NOT NULL,
+    deadline_at timestamp with time zone NOT NULL,
+    heartbeat_seconds integer,
+    heard_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    percent double precision,
+    message text,
+    CONSTRAINT detached_heartbeat_seconds_check CHECK ((heartbeat_seconds > 0))
+)
+WITH (autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='500', autovacuum_vacuum_cost_delay='0');
 
 CREATE TABLE public.event_head (
     singleton boolean DEFAULT true NOT NULL,
@@ -202,14 +216,26 @@ CREATE TABLE public.idempotency_keys (
     CONSTRAINT idempotency_keys_key_check CHECK (((char_length(key) >= 1) AND (char_length(key) <= 255)))
 );
 
+CREATE TABLE public.installation (
+    singleton boolean DEFAULT true NOT NULL,
+    public_url text,
+    attempt_secret text NOT NULL,
+    signing_secret text NOT NULL,
+    signing_secret_at timestamp with time zone DEFAULT now() NOT NULL,
+    previous_secret text,
+    previous_secret_at timestamp with time zone,
+    previous_secret_expires_at timestamp with time zone,
+    CONSTRAINT installation_singleton_check CHECK (singleton)
+);
+
 CREATE TABLE public.lanes (
     id integer NOT NULL,
     queue text NOT NULL,
     kind smallint NOT NULL,
     flow text DEFAULT ''::text NOT NULL,
     requires jsonb DEFAULT '{}'::jsonb NOT NULL,
-    CONSTRAINT lanes_flow_check CHECK ((char_length(flow) <= 64)),
-    CONSTRAINT lanes_kind_check CHECK ((kind = ANY (ARRAY[0, 1]))),
+    CONSTRAINT lanes_flow_check CHECK ((char_length(flow) <= 128)),
+    CONSTRAINT lanes_kind_check CHECK ((kind = ANY (ARRAY[0, 1, 2]))),
     CONSTRAINT lanes_queue_check CHECK (((char_length(queue) >= 1) AND (char_length(queue) <= 64))),
     CONSTRAINT lanes_requires_check CHECK ((jsonb_typeof(requires) = 'object'::text))
 );
@@ -221,6 +247,50 @@ ALTER TABLE public.lanes ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
+);
+
+CREATE TABLE public.queue_flows (
+    queue text NOT NULL,
+    flow_key text NOT NULL,
+    tokens double precision NOT NULL,
+    at timestamp with time zone NOT NULL,
+    last_key text
+)
+WITH (fillfactor='50');
+
+CREATE TABLE public.queue_head (
+    singleton boolean DEFAULT true NOT NULL,
+    version bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT queue_head_singleton_check CHECK (singleton)
+);
+
+CREATE TABLE public.queues (
+    queue text NOT NULL,
+    revision bigint DEFAULT 1 NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    paused_at timestamp with time zone,
+    pause_reason text,
+    concurrency integer,
+    key_concurrency integer,
+    rate_count integer,
+    rate_seconds integer,
+    key_rate_count integer,
+    key_rate_seconds integer,
+    max_attempts smallint,
+    timeout_seconds integer,
+    retry json,
+    CONSTRAINT queues_concurrency_check CHECK ((concurrency > 0)),
+    CONSTRAINT queues_key_concurrency_check CHECK ((key_concurrency > 0)),
+    CONSTRAINT queues_key_rate CHECK (((key_rate_count IS NULL) = (key_rate_seconds IS NULL))),
+    CONSTRAINT queues_key_rate_count_check CHECK ((key_rate_count > 0)),
+    CONSTRAINT queues_key_rate_seconds_check CHECK ((key_rate_seconds > 0)),
+    CONSTRAINT queues_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
+    CONSTRAINT queues_paused CHECK (((paused_at IS NOT NULL) OR (pause_reason IS NULL))),
+    CONSTRAINT queues_queue_check CHECK (((char_length(queue) >= 1) AND (char_length(queue) <= 64))),
+    CONSTRAINT queues_rate CHECK (((rate_count IS NULL) = (rate_seconds IS NULL))),
+    CONSTRAINT queues_rate_count_check CHECK ((rate_count > 0)),
+    CONSTRAINT queues_rate_seconds_check CHECK ((rate_seconds > 0)),
+    CONSTRAINT queues_timeout_seconds_check CHECK (((timeout_seconds >= 1) AND (timeout_seconds <= 86400)))
 );
 
 CREATE UNLOGGED TABLE public.quota_use (
@@ -295,6 +365,7 @@ CREATE TABLE public.schedules (
     waiting_fire_at timestamp with time zone,
     failures_count_from timestamp with time zone DEFAULT now() NOT NULL,
     callbacks json,
+    flow_key text,
     CONSTRAINT schedules_beat CHECK (((cron IS NULL) <> (every_seconds IS NULL))),
     CONSTRAINT schedules_catch_up_check CHECK (((catch_up >= 0) AND (catch_up <= 2))),
     CONSTRAINT schedules_catch_up_window_seconds_check CHECK ((catch_up_window_seconds > 0)),
@@ -340,6 +411,8 @@ CREATE TABLE public.task_history (
     error json,
     schedule_id uuid,
     callbacks json,
+    flow_key text,
+    trace text,
     CONSTRAINT task_history_status_check CHECK ((status = ANY (ARRAY[3, 4, 5])))
 )
 PARTITION BY RANGE (finished_at);
@@ -377,6 +450,8 @@ CREATE TABLE public.tasks (
     error json,
     schedule_id uuid,
     callbacks json,
+    flow_key text,
+    trace text,
     CONSTRAINT tasks_check CHECK (((attempt >= 0) AND (attempt <= max_attempts))),
     CONSTRAINT tasks_claimed CHECK (((status = 0) OR ((claim > 0) AND (worker_id IS NOT NULL) AND (picked_at IS NOT NULL)))),
     CONSTRAINT tasks_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
@@ -496,6 +571,9 @@ ALTER TABLE ONLY public.claims
 ALTER TABLE ONLY public.coordinators
     ADD CONSTRAINT coordinators_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.detached
+    ADD CONSTRAINT detached_pkey PRIMARY KEY (task_id);
+
 ALTER TABLE ONLY public.event_head
     ADD CONSTRAINT event_head_pkey PRIMARY KEY (singleton);
 
@@ -514,8 +592,20 @@ ALTER TABLE ONLY public.hooks
 ALTER TABLE ONLY public.idempotency_keys
     ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (principal, key);
 
+ALTER TABLE ONLY public.installation
+    ADD CONSTRAINT installation_pkey PRIMARY KEY (singleton);
+
 ALTER TABLE ONLY public.lanes
     ADD CONSTRAINT lanes_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.queue_flows
+    ADD CONSTRAINT queue_flows_pkey PRIMARY KEY (queue, flow_key);
+
+ALTER TABLE ONLY public.queue_head
+    ADD CONSTRAINT queue_head_pkey PRIMARY KEY (singleton);
+
+ALTER TABLE ONLY public.queues
+    ADD CONSTRAINT queues_pkey PRIMARY KEY (queue);
 
 ALTER TABLE ONLY public.quota_use
     ADD CONSTRAINT quota_use_pkey PRIMARY KEY (gateway_id);
@@ -567,6 +657,8 @@ ALTER TABLE ONLY public.workers
 
 CREATE INDEX api_keys_newest ON public.api_keys USING btree (created_at, id);
 
+CREATE INDEX detached_expiring ON public.detached USING btree (expires_at);
+
 CREATE INDEX events_at ON public.events USING btree (at);
 
 CREATE INDEX hook_deliveries_newest ON public.hook_deliveries USING btree (hook_id, verified, id);
@@ -575,11 +667,15 @@ CREATE INDEX idempotency_keys_expired ON public.idempotency_keys USING btree (ex
 
 CREATE UNIQUE INDEX lanes_key ON public.lanes USING btree (queue, kind, flow, md5((requires)::text));
 
+CREATE INDEX queue_flows_old ON public.queue_flows USING btree (at);
+
 CREATE INDEX schedule_runs_old ON public.schedule_runs USING btree (fire_at);
 
 CREATE INDEX schedules_disturbed ON public.schedules USING btree (id) WHERE ((paused_at IS NULL) AND (wake_at IS NULL) AND (NOT is_over));
 
 CREATE INDEX schedules_due ON public.schedules USING btree (wake_at) WHERE ((paused_at IS NULL) AND (wake_at IS NOT NULL));
+
+CREATE INDEX schedules_key_lanes ON public.schedules USING btree (lane) WHERE (flow_key IS NOT NULL);
 
 CREATE INDEX schedules_waiting ON public.schedules USING btree (id) WHERE (waiting_fire_at IS NOT NULL);
 
