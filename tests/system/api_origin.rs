@@ -81,6 +81,8 @@ async fn web_pages_of_other_origins_can_do_nothing_to_a_gateway_without_keys() {
     let own = host("127.0.0.1");
 
     let mut operations = operations(&api, queued.id, &worker_id).await;
+    // What other apps send needs a secret that no page has, under whatever name it comes: `hooks` tests that.
+    operations.retain(|operation| !operation.path.ends_with("/receive"));
     let retry = Operation { method: Method::POST, path: format!("/v1/tasks/{}/retry", cancelled.id), body: None };
     operations.push(retry);
     let page = |origin: &str| vec![("host", own.clone()), ("origin", origin.to_owned())];
