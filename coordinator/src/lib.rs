@@ -4,11 +4,12 @@
 //! `poller` (what is due is claimed for those who have room), `dispatch` (and pushed to them); `recorder` (what workers
 //! report is recorded); `heartbeat` (workers join and stay), [`home`] (with whom); `url_workers`, `url_calls` (workers that are only a URL); `tether` (a worker's death is noticed
 //! at once); `cancel`; `firer` (schedules); [`flows`] (how many deliveries may be in flight; pure), `webhooks` (events become
-//! deliveries, signed on their way); `sweeper` (nothing stays stuck); `api` (the contract), [`token`] (and who may speak it).
+//! deliveries, signed on their way); [`gates`] (which lanes queues let through; pure); `sweeper` (nothing stays stuck); `api` (the contract), [`token`] (and who may speak it).
 
 pub mod config;
 pub mod fleet;
 pub mod flows;
+pub mod gates;
 pub mod home;
 pub mod rate;
 pub mod token;

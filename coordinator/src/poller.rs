@@ -12,12 +12,12 @@ use taskmaster_openapi::report::TaskClaim;
 use taskmaster_store::StoreError;
 use taskmaster_store::claim::{Band, BandFrom, Claimed, Lane, is_system};
 use taskmaster_store::deep::DeepLooks;
-use taskmaster_store::queues::book::Gate;
 use taskmaster_store::wakeup::{Channel, Listener, Wakeup};
 use tokio::sync::mpsc;
 
 use crate::coordinator::{Coordinator, Parcel};
 use crate::fleet::Group;
+use crate::gates::Gates;
 
 /// Tasks are claimed so long before they are due; the worker waits out the rest.
 const HORIZON: Duration = Duration::from_millis(250);
@@ -63,10 +63,7 @@ pub(crate) struct Poller {
     coordinator: Arc<Coordinator>,
     lanes: Vec<Lane>,
     bands: HashMap<Band, Watch>,
-    /// Lanes of queues with limits, and whether they are paused.
-    gated: HashMap<i32, Gate>,
-    /// Lanes whose tasks the limits of their queue hold back until then.
-    held_back: HashMap<i32, Instant>,
+    gates: Gates,
     next_poll: Instant,
     deep: DeepLooks,
     /// The numbers of the newest claims that were heard of, and when.
@@ -89,8 +86,7 @@ impl Poller {
             coordinator,
             lanes: Vec::new(),
             bands: HashMap::new(),
-            gated: HashMap::new(),
-            held_back: HashMap::new(),
+            gates: Gates::default(),
             next_poll: Instant::now(),
             deep: DeepLooks::default(),
             heard: VecDeque::new(),
@@ -131,7 +127,7 @@ impl Poller {
 
     fn next_timer(&self) -> Instant {
         let bands = self.bands.values().flat_map(|watch| [watch.at, watch.look_again]).flatten();
-        bands.chain(self.held_back.values().copied()).chain([self.next_poll]).min().unwrap_or(self.next_poll)
+        bands.chain(self.gates.next_try()).chain([self.next_poll]).min().unwrap_or(self.next_poll)
     }
 
     async fn handle(&mut self, wake: Wake) -> Result<(), StoreError> {
@@ -143,7 +139,7 @@ impl Poller {
         }
         let freed = std::mem::take(&mut self.coordinator.shared().freed);
         if freed {
-            self.held_back.clear();
+            self.gates.let_all_try();
         }
         while self.claim_round().await? {}
         // What room this coordinator has no use for may be of use to others.
@@ -156,7 +152,7 @@ impl Poller {
     /// Bands as `lane:priority`, separated by commas; `*` is all of them.
     async fn notified(&mut self, bands: &str) -> Result<(), StoreError> {
         if bands == ROOM {
-            self.held_back.clear();
+            self.gates.let_all_try();
             return Ok(());
         }
         let parsed: Option<Vec<Band>> = bands.split(',').map(parse_band).collect();
@@ -177,7 +173,7 @@ impl Poller {
         if now >= self.next_poll {
             return self.rescan().await;
         }
-        self.held_back.retain(|_, until| *until > now);
+        self.gates.let_try(now);
         for watch in self.bands.values_mut() {
             if watch.at.is_some_and(|at| at <= now) {
                 (watch.at, watch.hot) = (None, true);
@@ -200,7 +196,7 @@ impl Poller {
         self.lanes = self.coordinator.noted(self.coordinator.store.lanes().await)?;
         self.coordinator.store.load_queues().await?;
         self.sort_lanes();
-        self.held_back.clear();
+        self.gates.let_all_try();
         let from_the_bottom = self.deep.is_due(now);
         for watch in self.bands.values_mut() {
             watch.low_water = watch.low_water.filter(|_| !from_the_bottom).map(|mark| mark - RESCAN);
@@ -219,19 +215,8 @@ impl Poller {
 
     /// Which lanes are open to all claims, and which are not.
     fn sort_lanes(&mut self) {
-        let book = self.coordinator.store.queue_book();
-        let gates = self.lanes.iter().map(|lane| (lane.id, book.gate(&lane.key.queue)));
-        self.gated = match book.is_empty() {
-            true => HashMap::new(),
-            false => gates.filter(|(_, gate)| *gate != Gate::Open).collect(),
-        };
-        let limited = self.gated.iter().filter(|(_, gate)| **gate == Gate::Limited).map(|(lane, _)| *lane);
-        self.coordinator.shared().limited = limited.collect();
-    }
-
-    /// Whether the lane's tasks may be claimed now, as far as is known.
-    fn is_open(&self, lane: i32) -> bool {
-        self.gated.is_empty() || (self.gated.get(&lane) != Some(&Gate::Paused) && !self.held_back.contains_key(&lane))
+        let limited = self.gates.sort(&self.lanes, &self.coordinator.store.queue_book());
+        self.coordinator.shared().limited = limited;
     }
 
     /// Lanes with something that may be claimed.
@@ -239,7 +224,7 @@ impl Poller {
         let hot: HashSet<i32> = self
             .bands
             .iter()
-            .filter(|(band, watch)| watch.hot && self.is_open(band.lane))
+            .filter(|(band, watch)| watch.hot && self.gates.is_open(band.lane))
             .map(|(band, _)| band.lane)
             .collect();
         self.lanes.iter().filter(|lane| hot.contains(&lane.id)).cloned().collect()
@@ -281,7 +266,7 @@ impl Poller {
 
     fn hot_bands(&self, group: &Group) -> Vec<BandFrom> {
         // A claim of a group before may have closed some; the lanes are in order.
-        let is_theirs = |lane| group.lanes.binary_search(&lane).is_ok() && self.is_open(lane);
+        let is_theirs = |lane| group.lanes.binary_search(&lane).is_ok() && self.gates.is_open(lane);
         let hot = self.bands.iter().filter(|(band, watch)| watch.hot && is_theirs(band.lane));
         let mut bands: Vec<BandFrom> =
             hot.map(|(band, watch)| BandFrom { band: *band, low_water: watch.low_water, max: usize::MAX }).collect();
@@ -313,19 +298,19 @@ impl Poller {
         if claimed.is_stale {
             self.coordinator.store.load_queues().await?;
             self.sort_lanes();
+            self.gates.let_all_try();
             return Ok(true);
         }
         let exhausted = claimed.tasks.len() < seats.len();
         let now = Instant::now();
         for held in &claimed.held_back {
-            self.held_back.insert(held.lane, now + Duration::from_secs_f64(held.ms / 1000.0));
+            self.gates.hold_back(held.lane, now + Duration::from_secs_f64(held.ms / 1000.0));
         }
         self.raise_marks(&claimed);
         self.send(claimed, &seats);
         if exhausted {
             // What is held back stays hot.
-            let rest: Vec<BandFrom> =
-                bands.iter().filter(|b| !self.held_back.contains_key(&b.band.lane)).copied().collect();
+            let rest: Vec<BandFrom> = bands.iter().filter(|b| !self.gates.is_held_back(b.band.lane)).copied().collect();
             self.look_ahead(&rest).await?;
         }
         Ok(!exhausted)
