@@ -34,6 +34,10 @@ pub(crate) async fn create(
     let keyed = key.is_some();
     let trace = trace::of(request.headers());
     let body = app.batch_bodies.read(request, limits::BATCH_BODY_BYTES_MAX).await?;
+    // Of what is wrong that is said before the database is asked.
+    if body.bytes.len() <= INLINE_BYTES_MAX && app.store.known_queues().is_none() {
+        parse(&body.bytes, false, &QueueBook::default())?;
+    }
     let (book, known) = queues::book(&app).await;
     let (mut tasks, digest) = match body.bytes.len() {
         ..=INLINE_BYTES_MAX => parse(&body.bytes, keyed, &book)?,

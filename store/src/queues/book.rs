@@ -100,6 +100,12 @@ impl Store {
         Ok(known.1.clone())
     }
 
+    /// What is set of every queue, as it was a second ago or later, where that is known without asking.
+    pub fn known_queues(&self) -> Option<Arc<QueueBook>> {
+        let (at, book) = self.queues.get();
+        at.is_some_and(|at| at.elapsed() < KEPT).then_some(book)
+    }
+
     /// What is set of every queue, as it was a second ago or later.
     ///
     /// # Errors
