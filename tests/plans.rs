@@ -10,7 +10,6 @@ use std::time::Duration;
 use sqlx::PgPool;
 use taskmaster::postgres::{Options, PrivatePostgres};
 use taskmaster_openapi::gateway::TaskFilter;
-use taskmaster_openapi::queue::{QueueSettings, Rate};
 use taskmaster_openapi::report::{ReportCode, ReportStatus, StatusReport, TaskClaim};
 use taskmaster_openapi::task::{ErrorCode, TaskError, TaskStatus, Work};
 use taskmaster_store::claim::{Band, BandFrom, ClaimedTask};
@@ -248,55 +247,6 @@ async fn with_statistics_of_a_full_database_that_was_emptied_every_step_reads_no
     fixture.run("alter table tasks set (autovacuum_enabled = off)").await;
     fixture.run("truncate tasks, task_history").await;
     assert_every_step_reads_little(&fixture).await;
-    fixture.stop().await;
-}
-
-/// Claims of before, of other queues, that need not be looked through: of each, tasks that are in flight no more.
-const CLAIMS: &str = "
-update queues set changed_at = now() - interval '1 hour';
-insert into claims (coordinator_id, task_ids) select gen_random_uuid(), array(select gen_random_uuid() from generate_series(1, 100)) from generate_series(1, 100)";
-
-#[tokio::test]
-async fn a_claim_within_limits_reads_what_is_in_flight_and_no_more_of_the_rest() {
-    let fixture = Fixture::new().await;
-    fixture.run(MUCH).await;
-    fixture.run("vacuum analyze tasks").await;
-    let store = fixture.store();
-    let rate = Some(Rate { count: 100_000, period_seconds: 1 });
-    let limits = QueueSettings { concurrency: Some(250), rate, concurrency_by_key: Some(250), ..Default::default() };
-    store.set_queue("mail", 0, &limits).await.unwrap();
-    let keyed = |i: usize| TaskToCreate { flow_key: Some((i % 5).to_string()), ..task("mail", 0, Due::Now) };
-    store.create_ids(&(0..4 * BATCH).map(keyed).collect::<Vec<_>>()).await.unwrap();
-    store.close().await;
-    fixture.run(CLAIMS).await;
-    let bound = 2 * PER_TASK * BATCH as i64 + BESIDES;
-    for in_flight in [0, BATCH] {
-        let step = async |store: &Store| {
-            store.load_queues().await.unwrap();
-            claim(store, BATCH).await
-        };
-        fixture.within(bound, &format!("claiming with {in_flight} in flight"), step).await;
-    }
-    let purge = async |store: &Store| store.purge_queue("mail", None, BATCH, false).await.unwrap().unwrap();
-    let purged = fixture.within(2 * bound, "purging", purge).await;
-    assert_eq!((purged.cancelled, purged.more), (BATCH, true));
-    fixture.stop().await;
-}
-
-#[tokio::test]
-async fn targets_that_are_not_silent_cost_nothing() {
-    let fixture = Fixture::new().await;
-    let waiting = "insert into detached (task_id, claim, deadline_at, expires_at)
-                   select gen_random_uuid(), i, now() + interval '1 hour', now() + interval '1 hour' from generate_series(1, 30000) i";
-    fixture.run(waiting).await;
-    for believed in ["nothing", "vacuum analyze detached"] {
-        if believed != "nothing" {
-            fixture.run(believed).await;
-        }
-        let expired = async |store: &Store| assert_eq!(store.expire_detached().await.unwrap(), 0);
-        fixture.within(BESIDES, "looking for silent targets", expired).await;
-        assert_every_step_reads_little(&fixture).await;
-    }
     fixture.stop().await;
 }
 
