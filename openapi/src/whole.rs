@@ -17,6 +17,10 @@ pub(crate) fn optional<'de, D: Deserializer<'de>, T: TryFrom<i128>>(deserializer
     deserializer.deserialize_option(Optional(PhantomData))
 }
 
+/// Of numbers with more digits the JSON parser may miss the last bit (to read every number exactly would take it twice as long), and that
+/// is a fraction: `2251799813685247.0` is read as 2251799813685247.25. 2⁴⁸.
+const EXACT_BELOW: f64 = 281_474_976_710_656.0;
+
 struct Whole<T>(PhantomData<T>);
 
 impl<T: TryFrom<i128>> Visitor<'_> for Whole<T> {
@@ -36,9 +40,11 @@ impl<T: TryFrom<i128>> Visitor<'_> for Whole<T> {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<T, E> {
+        let whole = number.round();
+        let slack = if number.abs() < EXACT_BELOW { 0.0 } else { number.abs() * f64::EPSILON };
         // Beyond that, nobody knows which whole number was meant.
-        let is_whole = number.fract() == 0.0 && number.abs() <= limits::INTEGER_MAX as f64;
-        let converted = is_whole.then(|| T::try_from(number as i128).ok()).flatten();
+        let is_whole = (number - whole).abs() <= slack && whole.abs() <= limits::INTEGER_MAX as f64;
+        let converted = is_whole.then(|| T::try_from(whole as i128).ok()).flatten();
         converted.ok_or_else(|| E::invalid_type(Unexpected::Float(number), &self))
     }
 }
@@ -69,6 +75,8 @@ impl<'de, T: TryFrom<i128>> Visitor<'de> for Optional<T> {
 mod tests {
     use serde::Deserialize;
 
+    use crate::limits;
+
     #[derive(Debug, PartialEq, Deserialize)]
     struct Numbers {
         #[serde(deserialize_with = "super::number")]
@@ -87,12 +95,17 @@ mod tests {
         assert_eq!(read(r#"{"signed": -3.0, "small": 7.0}"#), Ok((-3, Some(7))));
         assert_eq!(read(r#"{"signed": 1e3, "small": null}"#), Ok((1000, None)));
         assert_eq!(read(r#"{"signed": 9223372036854775807}"#), Ok((i64::MAX, None)));
+        for large in [2_251_799_813_685_247, 1_125_899_906_842_623, 4_503_599_627_370_495, limits::INTEGER_MAX] {
+            assert_eq!(read(&format!(r#"{{"signed": {large}.0}}"#)), Ok((large, None)));
+        }
     }
 
     #[test]
     fn nothing_else_is_one() {
         for wrong in [
             r#"{"signed": 1.5}"#,
+            r#"{"signed": 1.0000000000000002}"#,
+            r#"{"signed": 140737488355327.5}"#,
             r#"{"signed": 1e300}"#,
             r#"{"signed": "3"}"#,
             r#"{"signed": null}"#,
