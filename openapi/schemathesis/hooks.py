@@ -168,6 +168,8 @@ RULES = [
     # What `format` names, and no validator knows.
     r".*/cron: .*",
     r".*/time_zone: .*",
+    # What `completion` is, which another field goes with.
+    r".*/http/heartbeat_timeout_seconds: goes with completion callback only",
     # The clock.
     r"/expires_at: must lie in the future",
     r"/to: must not lie in the future",

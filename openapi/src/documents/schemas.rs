@@ -115,11 +115,7 @@ fn add_rules(name: &str, object: &mut Object) {
             let pairs = [["command", "argv"], ["command", "http"], ["argv", "http"]];
             ("not", json!({"anyOf": pairs.map(|pair| given(&pair))}))
         }
-        "HttpWork" | "HttpWorkPatch" => {
-            let silent = json!({"properties": {"heartbeat_timeout_seconds": {"type": "null"}}});
-            let calls_back = json!({"required": ["completion"], "properties": {"completion": {"const": "callback"}}});
-            ("allOf", json!([{"not": given(&["body", "body_base64"])}, {"anyOf": [silent, calls_back]}]))
-        }
+        "HttpWork" | "HttpWorkPatch" => ("not", given(&["body", "body_base64"])),
         "NewUrlWorker" => {
             let nothing = json!({"http": {"const": false}, "commands": {"enum": [false, null]}});
             ("not", json!({"required": ["http"], "properties": nothing}))
