@@ -97,6 +97,7 @@ pub(crate) async fn change(
     Json(patch): Json<Map<String, Value>>,
 ) -> Result<Response, Problem> {
     let wanted = conditional::if_match(&headers)?;
+    merge_patch::check::<NewHook>(&patch)?;
     validate::patch(&patch)?;
     for _ in 0..CHANGES_MAX {
         let known = app.store.stored_hook(id).await?.ok_or_else(not_found)?;

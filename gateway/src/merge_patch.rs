@@ -1,19 +1,22 @@
 //! JSON merge patches (RFC 7396).
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
-use taskmaster_openapi::schedule::{NewSchedule, TaskTemplate};
+use taskmaster_openapi::queue::Rate;
+use taskmaster_openapi::response::ResponseRules;
+use taskmaster_openapi::schedule::TaskTemplate;
 use taskmaster_openapi::task::{Callback, HttpWork, RetryPolicy};
 use taskmaster_openapi::{Code, Problem, fields};
 
-/// Refuses a patch of a schedule that names what no schedule has: where that is to be taken away, the merge would not show it.
+/// Refuses a patch that names what the thing does not have: where that is to be taken away, the merge would not show it.
 ///
 /// # Errors
 /// `invalid_body`.
-pub(crate) fn check_schedule(patch: &Map<String, Value>) -> Result<(), Problem> {
-    check(patch, fields::names::<NewSchedule>(), "")
+pub(crate) fn check<'de, T: Deserialize<'de>>(patch: &Map<String, Value>) -> Result<(), Problem> {
+    check_names(patch, fields::names::<T>(), "")
 }
 
-fn check(patch: &Map<String, Value>, known: &[&str], at: &str) -> Result<(), Problem> {
+fn check_names(patch: &Map<String, Value>, known: &[&str], at: &str) -> Result<(), Problem> {
     for (name, value) in patch {
         let shown: String = name.chars().take(100).collect();
         let pointer = format!("{at}/{}", shown.replace('~', "~0").replace('/', "~1"));
@@ -26,11 +29,13 @@ fn check(patch: &Map<String, Value>, known: &[&str], at: &str) -> Result<(), Pro
             "task" => fields::names::<TaskTemplate>(),
             "http" => fields::names::<HttpWork>(),
             "retry" => fields::names::<RetryPolicy>(),
+            "response" => fields::names::<ResponseRules>(),
+            "rate" | "rate_by_key" => fields::names::<Rate>(),
             "callback" | "failure_callback" => fields::names::<Callback>(),
             _ => continue,
         };
         if let Value::Object(fields) = value {
-            check(fields, within, &pointer)?;
+            check_names(fields, within, &pointer)?;
         }
     }
     Ok(())
@@ -58,6 +63,7 @@ pub(crate) fn merge(target: &mut Value, patch: Value) {
 mod tests {
     use super::*;
     use serde_json::json;
+    use taskmaster_openapi::schedule::NewSchedule;
 
     #[test]
     fn a_merge_patch_does_what_the_rfc_says() {
@@ -84,7 +90,7 @@ mod tests {
     fn what_no_schedule_has_is_refused_even_to_be_taken_away() {
         let refused = |patch: Value| {
             let Value::Object(patch) = patch else { return None };
-            check_schedule(&patch).err().map(|problem| (problem.code, problem.errors[0].pointer.clone()))
+            check::<NewSchedule>(&patch).err().map(|problem| (problem.code, problem.errors[0].pointer.clone()))
         };
         for fine in [
             json!({}),

@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use taskmaster_openapi::gateway::paths;
-use taskmaster_openapi::queue::{PurgeRequest, PurgeResponse, Queue, QueueList};
+use taskmaster_openapi::queue::{PurgeRequest, PurgeResponse, Queue, QueueList, QueueSettings};
 use taskmaster_openapi::schedule::PauseRequest;
 use taskmaster_openapi::task::NewTask;
 use taskmaster_openapi::{Code, Problem, limits};
@@ -18,9 +18,8 @@ use taskmaster_store::queues::book::QueueBook;
 use taskmaster_store::queues::edit::Changed;
 
 use crate::app::App;
-use crate::merge_patch::merge;
 use crate::schedules::paged;
-use crate::{conditional, list, page_token, validate};
+use crate::{conditional, list, merge_patch, page_token, validate};
 
 /// A change without `If-Match` that others keep getting ahead of is given up after so many tries.
 const CHANGES_MAX: usize = 5;
@@ -64,6 +63,7 @@ pub(crate) async fn change(
 ) -> Result<Response, Problem> {
     check_name(&name)?;
     let wanted = conditional::if_match(&headers)?;
+    merge_patch::check::<QueueSettings>(&patch)?;
     for _ in 0..CHANGES_MAX {
         let known = app.store.queue(&name).await?;
         let revision = known.as_ref().map_or(0, |known| known.revision);
@@ -72,7 +72,7 @@ pub(crate) async fn change(
         }
         let settings = known.map(|known| known.settings()).unwrap_or_default();
         let mut merged = serde_json::to_value(settings).map_err(|_| Problem::internal())?;
-        merge(&mut merged, Value::Object(patch.clone()));
+        merge_patch::merge(&mut merged, Value::Object(patch.clone()));
         let settings = validate::queue::settings(parse_json(merged.to_string().as_bytes())?)?;
         match app.store.set_queue(&name, revision, &settings).await? {
             Changed::WrongRevision => {}

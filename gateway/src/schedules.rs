@@ -107,7 +107,7 @@ pub(crate) async fn change(
     let wanted = conditional::if_match(&headers)?;
     let (book, known) = queues::book(&app).await;
     known?;
-    merge_patch::check_schedule(&patch)?;
+    merge_patch::check::<NewSchedule>(&patch)?;
     for _ in 0..CHANGES_MAX {
         let known = app.store.whole_schedule(id).await?.ok_or_else(not_found)?;
         if wanted.as_ref().is_some_and(|wanted| !wanted.contains(&known.revision)) {

@@ -46,7 +46,20 @@ mod tests {
 
     #[test]
     fn a_type_is_asked_for_its_fields() {
-        assert_eq!(names::<HttpWork>(), ["method", "url", "headers", "body", "body_base64"]);
+        assert_eq!(
+            names::<HttpWork>(),
+            [
+                "method",
+                "url",
+                "headers",
+                "body",
+                "body_base64",
+                "response",
+                "sign",
+                "completion",
+                "heartbeat_timeout_seconds"
+            ]
+        );
         assert_eq!(names::<RetryPolicy>().len(), 5);
         assert!(names::<String>().is_empty());
     }

@@ -135,10 +135,10 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (8, "quotas", include_str!("../../migrations/0008_quotas.sql")),
     (9, "schedules", include_str!("../../migrations/0009_schedules.sql")),
     (10, "webhooks", include_str!("../../migrations/0010_webhooks.sql")),
-    (12, "hooks", include_str!("../../migrations/0012_hooks.sql")),
-    (14, "workers", include_str!("../../migrations/0014_workers.sql")),
     (11, "queues", include_str!("../../migrations/0011_queues.sql")),
+    (12, "hooks", include_str!("../../migrations/0012_hooks.sql")),
     (13, "http_tasks", include_str!("../../migrations/0013_http_tasks.sql")),
+    (14, "workers", include_str!("../../migrations/0014_workers.sql")),
 ];
 
 fn migrator() -> Migrator {
