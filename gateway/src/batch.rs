@@ -46,9 +46,9 @@ pub(crate) async fn create(
             .await
             .map_err(|_| Problem::internal())??,
     };
-    known?;
     scope::require_for_commands(&client, &tasks, |i| format!("/tasks/{i}"))?;
     attempts::prepare(&app, tasks.iter().map(|task| &task.work), |i| format!("/tasks/{i}")).await?;
+    known?;
     if trace.is_some() {
         tasks.iter_mut().for_each(|task| task.trace.clone_from(&trace));
     }

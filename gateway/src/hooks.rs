@@ -22,7 +22,7 @@ use crate::app::App;
 use crate::edge::client::Client;
 use crate::edge::scope;
 use crate::validate::hook as validate;
-use crate::{conditional, list, merge_patch, once, page_token, schedules};
+use crate::{attempts, conditional, list, merge_patch, once, page_token, schedules};
 
 /// A change without `If-Match` that others keep getting ahead of is given up after so many tries.
 const CHANGES_MAX: usize = 5;
@@ -38,6 +38,7 @@ pub(crate) async fn create(
     let verification = new.verification;
     let validate::HookToKeep { settings, secret, task } = validate::hook(new)?;
     may_run(&client, &task)?;
+    attempts::prepare(&app, std::iter::once(&task.work), |_| "/task".into()).await?;
     let made = app.store.create_hook(Uuid::now_v7(), verification, &settings, &secret, once.as_ref()).await?;
     let (issued, replayed) = match made {
         Made::Created(hook) => (IssuedHook { hook: *hook, secret: Some(secret.expose()) }, false),
@@ -109,6 +110,7 @@ pub(crate) async fn change(
         merge_patch::merge(&mut merged, Value::Object(patch.clone()));
         let validate::HookToKeep { settings, task, .. } = validate::hook(parse_json(merged.to_string().as_bytes())?)?;
         may_run(&client, &task)?;
+        attempts::prepare(&app, std::iter::once(&task.work), |_| "/task".into()).await?;
         match app.store.change_hook(id, revision, &settings).await? {
             Changed::Done(hook) => return shown(&HeaderMap::new(), &hook),
             Changed::Conflict => {}

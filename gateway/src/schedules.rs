@@ -39,9 +39,9 @@ pub(crate) async fn create(
     let once = once::key(&headers)?.map(|key| once::once_key(&app, &client, key, once::digest(&new)));
     let (book, known) = queues::book(&app).await;
     let keep = validate::schedule(new, &book)?;
-    known?;
     may_run(&client, &keep.task)?;
     attempts::prepare(&app, std::iter::once(&keep.task.work), |_| "/task".into()).await?;
+    known?;
     let max = app.settings.schedules_max;
     let made = app.store.create_schedule(Uuid::now_v7(), &keep, max.into(), once.as_ref()).await?;
     let (schedule, replayed) = match made {
@@ -106,8 +106,8 @@ pub(crate) async fn change(
 ) -> Result<Response, Problem> {
     let wanted = conditional::if_match(&headers)?;
     let (book, known) = queues::book(&app).await;
-    known?;
     merge_patch::check::<NewSchedule>(&patch)?;
+    known?;
     for _ in 0..CHANGES_MAX {
         let known = app.store.whole_schedule(id).await?.ok_or_else(not_found)?;
         if wanted.as_ref().is_some_and(|wanted| !wanted.contains(&known.revision)) {

@@ -33,9 +33,9 @@ pub(crate) async fn create(
     let (book, known) = queues::book(&app).await;
     queues::fill(&book, &mut new);
     let task = TaskToCreate { trace: trace::of(&headers), ..validate::task(new)? };
-    known?;
     scope::require_for_commands(&client, std::slice::from_ref(&task), |_| String::new())?;
     attempts::prepare(&app, std::iter::once(&task.work), |_| String::new()).await?;
+    known?;
     let (created, wait, replayed) = match once {
         None => {
             let wait = Wait::asked(&app, &headers, task.id);

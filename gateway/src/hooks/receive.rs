@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::payload;
 use crate::app::App;
-use crate::validate;
+use crate::{queues, trace, validate};
 
 /// While the same delivery is being stored by another request, its end is waited for: so often, so long.
 const IN_FLIGHT_TRIES: usize = 50;
@@ -101,8 +101,13 @@ async fn take(
     if delivery.is_ping(hook) {
         return Ok(Taken { outcome: HookOutcome::Ping, task_id: None });
     }
-    let task = payload::task(&hook.settings, &delivery.headers, &delivery.body).and_then(validate::task);
+    let (book, known) = queues::book(app).await;
+    let task = payload::task(&hook.settings, &delivery.headers, &delivery.body).and_then(|mut new| {
+        queues::fill(&book, &mut new);
+        Ok(TaskToCreate { trace: trace::of(&delivery.headers), ..validate::task(new)? })
+    });
     let task = task.map_err(|problem| (problem, Some(HookOutcome::Unusable)))?;
+    known.map_err(|error| (error.into(), None))?;
     let Some(delivery_id) = delivery_id else {
         let task = app.creator.create(task).await.map_err(|problem| (problem, None))?;
         return Ok(Taken { outcome: HookOutcome::Accepted, task_id: Some(task.id) });
