@@ -282,7 +282,7 @@ impl Store {
         self.advance_events().await?;
         let mut transaction = self.begin().await?;
         let found: Option<Subscription> =
-            sqlx::query_as(concat!("select", webhook_columns!(), "from webhooks where id = $1 for update"))
+            sqlx::query_as(concat!("select", webhook_columns!(), "from webhooks where id = $1 for no key update"))
                 .bind(id)
                 .fetch_optional(&mut *transaction)
                 .await?;

@@ -232,7 +232,8 @@ impl Store {
         Ok(failed.len() as i64 == JUDGED_TOGETHER)
     }
 
-    /// Forgets what became of occurrences that are older than so many days.
+    /// Forgets what became of occurrences that are older than so many days. What a backfill writes at this moment is left for later: each
+    /// would wait for the other.
     ///
     /// # Errors
     /// When the database is not available.
@@ -240,7 +241,7 @@ impl Store {
         let done = sqlx::query(
             "delete from schedule_runs where (schedule_id, fire_at, kind) in
                 (select schedule_id, fire_at, kind from schedule_runs where fire_at < now() - make_interval(days => $1)
-                  order by fire_at limit $2)",
+                  order by fire_at limit $2 for update skip locked)",
         )
         .bind(kept_days)
         .bind(FORGOTTEN_TOGETHER)

@@ -28,6 +28,8 @@ use crate::row::{TaskRow, from_row, status_from, task_columns};
 
 /// Events that are looked at in one transaction: some more, since batches are not cut.
 const EVENTS_MAX: i64 = 500;
+/// No event is added to a step that may make as many deliveries of webhooks already: the step is one transaction.
+const DELIVERIES_MAX: usize = 2_000;
 /// Lanes of callbacks: those of one host share one.
 const CALLBACK_LANES: usize = 8;
 
@@ -156,8 +158,10 @@ impl Store {
         if page.begins_after > start {
             missed(&mut transaction, page.begins_after).await?;
         }
-        let last = page.events.last().map_or(page.begins_after, |event| event.id);
-        let deliveries = self.deliveries(&mut transaction, &page.events, look.callbacks_after_event).await?;
+        let webhooks = enabled(&mut transaction).await?;
+        let events = affordable(&page.events, &webhooks);
+        let last = events.last().map_or(page.begins_after, |event| event.id);
+        let deliveries = self.deliveries(&mut transaction, &webhooks, events, look.callbacks_after_event).await?;
         insert(&mut transaction, &deliveries).await?;
         sqlx::query("update webhook_driver set cursor = $1").bind(last).execute(&mut *transaction).await?;
         transaction.commit().await?;
@@ -168,22 +172,16 @@ impl Store {
     async fn deliveries(
         &self,
         connection: &mut PgConnection,
+        webhooks: &[Subscription],
         events: &[Event],
         callbacks_after: Option<i64>,
     ) -> Result<Vec<NewDelivery>, StoreError> {
-        let webhooks: Vec<Subscription> = sqlx::query_as(concat!(
-            "select",
-            webhook_columns!(),
-            "from webhooks where disabled_reason is null order by id for key share"
-        ))
-        .fetch_all(&mut *connection)
-        .await?;
         let wanted = |event: &&Event| webhooks.iter().any(|webhook| webhook.may_want(event));
         let ends = |event: &&Event| ended(event) && callbacks_after.is_some_and(|after| event.id > after);
         let asked: HashSet<Uuid> =
             events.iter().filter(|event| wanted(event) || ends(event)).filter_map(|event| event.task_id).collect();
         let facts = facts(connection, asked.into_iter().collect()).await?;
-        let mut deliveries = to_webhooks(connection, &webhooks, events, &facts).await?;
+        let mut deliveries = to_webhooks(connection, webhooks, events, &facts).await?;
         let has_callbacks =
             |event: &&Event| event.task_id.and_then(|id| facts.get(&id)).is_some_and(|facts| facts.has_callbacks);
         let ended: Vec<&Event> = events.iter().filter(|event| ends(event) && has_callbacks(event)).collect();
@@ -250,6 +248,24 @@ impl Store {
         }
         Ok(tasks)
     }
+}
+
+/// Every webhook that is sent anything. None of them is deleted meanwhile.
+async fn enabled(connection: &mut PgConnection) -> Result<Vec<Subscription>, StoreError> {
+    let sql =
+        concat!("select", webhook_columns!(), "from webhooks where disabled_reason is null order by id for key share");
+    Ok(sqlx::query_as(sql).fetch_all(connection).await?)
+}
+
+/// As many of the first events as fill a step: some hundred, or one that very many want.
+fn affordable<'a>(events: &'a [Event], webhooks: &[Subscription]) -> &'a [Event] {
+    let mut deliveries = 0;
+    let fit = events.iter().take_while(|event| {
+        let fits = deliveries < DELIVERIES_MAX;
+        deliveries += webhooks.iter().filter(|webhook| webhook.may_want(event)).count();
+        fits
+    });
+    &events[..fit.count()]
 }
 
 impl Subscription {

@@ -162,7 +162,7 @@ with each as (
            case when w.disabled_reason is not null then null
                 when e.gone then 'gone'
                 when e.delivered = 0 and w.failing_since < now() - $4 * interval '1 day' then 'failing' end as reason
-      from webhooks w join each e on e.webhook_id = w.id order by w.id for update of w
+      from webhooks w join each e on e.webhook_id = w.id order by w.id for no key update of w
 ), noted as (
     update webhooks w
        set delivered = w.delivered + b.delivered, failed_attempts = w.failed_attempts + b.failed,
