@@ -86,6 +86,7 @@ pub(crate) async fn get(
     headers: HeaderMap,
     PathParameter(id): PathParameter<Uuid>,
 ) -> Result<Response, Problem> {
+    conditional::bound_if_none_match(&headers)?;
     shown(&headers, &app.store.stored_hook(id).await?.ok_or_else(not_found)?.shown())
 }
 

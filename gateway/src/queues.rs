@@ -51,6 +51,7 @@ pub(crate) async fn get(
     PathParameter(name): PathParameter<String>,
 ) -> Result<Response, Problem> {
     check_name(&name)?;
+    conditional::bound_if_none_match(&headers)?;
     shown(&headers, &app.store.queue(&name).await?.ok_or_else(not_found)?)
 }
 
