@@ -203,7 +203,7 @@ pub struct HookList {
 #[schema(example = json!({"overlap_seconds": 3600}))]
 pub struct RotateHookRequest {
     /// The secret that it had is taken as well for so many seconds, at most 30 days. A day when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     #[schema(minimum = 0, maximum = 2592000, default = 86400)]
     pub overlap_seconds: Option<i64>,
     /// The new secret; made here when left out.

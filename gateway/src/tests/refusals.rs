@@ -13,6 +13,8 @@ struct Operation {
     parameters: Vec<Value>,
     /// An example of its body.
     body: Option<Value>,
+    /// Its whole numbers: the pointer of each, and how few it may be.
+    whole_numbers: Vec<(String, u64)>,
 }
 
 fn operations() -> Vec<Operation> {
@@ -24,11 +26,16 @@ fn operations() -> Vec<Operation> {
             if operation["security"].as_array().is_some_and(|ways| !ways.contains(&json!({}))) {
                 continue;
             }
+            let mut whole_numbers = Vec::new();
             let content = &operation["requestBody"]["content"]["application/json"];
             let schema =
                 content["schema"]["$ref"].as_str().map(|name| &document.pointer(&name[1..]).unwrap()["example"]);
             let named = content["examples"].as_object().and_then(|named| named.values().next());
+            if let Some(name) = content["schema"]["$ref"].as_str() {
+                find_whole_numbers(&document, document.pointer(&name[1..]).unwrap(), "", &mut whole_numbers);
+            }
             found.push(Operation {
+                whole_numbers,
                 method: method.to_uppercase(),
                 path: path.clone(),
                 parameters: operation["parameters"].as_array().cloned().unwrap_or_default(),
@@ -37,6 +44,19 @@ fn operations() -> Vec<Operation> {
         }
     }
     found
+}
+
+/// Those of an object, and of all objects in it.
+fn find_whole_numbers(document: &Value, schema: &Value, at: &str, found: &mut Vec<(String, u64)>) {
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let place = format!("{at}/{name}");
+        if field["type"] == "integer" || field["type"][0] == "integer" {
+            found.push((place.clone(), field["minimum"].as_u64().unwrap()));
+        }
+        if let Some(name) = field["$ref"].as_str().or(field["oneOf"][0]["$ref"].as_str()) {
+            find_whole_numbers(document, document.pointer(&name[1..]).unwrap(), &place, found);
+        }
+    }
 }
 
 impl Operation {
@@ -142,6 +162,27 @@ async fn parameters_that_are_unknown_too_long_or_no_ids() {
             operation.expect(&gateway, &path, (name, &too_long), "invalid_header", name).await;
         }
     }
+}
+
+/// JSON Schema takes `3.0` for a whole number.
+#[tokio::test]
+async fn whole_numbers_may_be_written_with_a_point() {
+    let gateway = Gateway::new(Config::default());
+    let mut count = 0;
+    for operation in operations() {
+        for (pointer, number) in &operation.whole_numbers {
+            let body = pointer
+                .rsplit('/')
+                .filter(|name| !name.is_empty())
+                .fold(json!(*number as f64), |value, name| json!({name: value}));
+            assert!(body.to_string().contains(".0}"), "{body}");
+            let answer = operation.ask(&gateway, &operation.concrete(), NO_HEADER, body.to_string()).await;
+            let found = answer.json()["errors"][0].clone();
+            assert_ne!(found["pointer"], json!(pointer), "{} {}: {found}", operation.method, operation.path);
+            count += 1;
+        }
+    }
+    assert!(count > 30, "{count}");
 }
 
 #[tokio::test]
