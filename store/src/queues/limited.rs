@@ -340,6 +340,15 @@ fn share_out(asked: &Asked<'_>, limited: &Limited, keys: &Keys) -> SharedOut {
     shared
 }
 
+/// What is left in a bucket, and whose turn was last.
+struct Spent<'a> {
+    queue: &'a str,
+    key: &'a str,
+    tokens: f64,
+    at: DateTime<Utc>,
+    last: Option<&'a str>,
+}
+
 /// Takes the tokens of what was claimed, and remembers whose turn it was.
 async fn spend(
     connection: &mut PgConnection,
@@ -349,7 +358,7 @@ async fn spend(
     asked: &Asked<'_>,
     keys: &Keys,
 ) -> Result<(), StoreError> {
-    let mut rows: Vec<(&str, &str, f64, DateTime<Utc>, Option<&str>)> = Vec::new();
+    let mut rows: Vec<Spent> = Vec::new();
     for (queue, limited) in locked {
         let key_of = |band| limited.bands.iter().find(|i| asked.bands[**i].band == band).and_then(|i| keys.get(i));
         let mut taken: HashMap<&str, usize> = HashMap::new();
@@ -361,23 +370,25 @@ async fn spend(
             continue;
         }
         let last = turns.get(queue).and_then(Option::as_deref);
-        rows.push((queue, "", limited.of_queue().without(count).tokens, limited.at, last));
+        rows.push(Spent { queue, key: "", tokens: limited.of_queue().without(count).tokens, at: limited.at, last });
         if limited.settings.rate_by_key.is_some() {
             let of_keys = taken.into_iter().filter(|(key, _)| !key.is_empty());
-            rows.extend(
-                of_keys.map(|(key, n)| (queue.as_str(), key, limited.of_key(key).without(n).tokens, limited.at, None)),
-            );
+            let spent = |(key, n)| {
+                let tokens = limited.of_key(key).without(n).tokens;
+                Spent { queue, key, tokens, at: limited.at, last: None }
+            };
+            rows.extend(of_keys.map(spent));
         }
     }
     if rows.is_empty() {
         return Ok(());
     }
     sqlx::query(SPEND)
-        .bind(rows.iter().map(|row| row.0).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.1).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.2).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.3).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.4).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.queue).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.key).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.tokens).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.at).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.last).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(())
