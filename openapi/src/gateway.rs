@@ -454,7 +454,7 @@ pub struct EventFilter {
         ("rules" = (summary = "A signed request, for which 404 is success, and most other mistakes are final",
             value = json!({"http": {"method": "DELETE", "url": "http://127.0.0.1:8081/v1/nothing", "sign": true,
                 "response": {"success": ["200-299", 404], "final": ["400-403"]}}}))),
-        ("a callback" = (summary = "A function that answers 202, and says later what came of it",
+        ("an end by a callback" = (summary = "A function that answers 202, and says later what came of it",
             value = json!({"http": {"url": "http://127.0.0.1:9900/", "body": "to be or not", "completion": "callback",
                 "heartbeat_timeout_seconds": 60}, "timeout_seconds": 3600}))),
         ("at a time" = (summary = "At a time",

@@ -160,9 +160,9 @@ function carryLocation(system, location) {
 
 function afterAnswer(system, answer) {
   if (new URL(answer.url).pathname.startsWith("/v1/")) {
-    // What incoming webhooks receive is refused for other reasons than the key.
-    const isReceived = /^\/v1\/hooks\/[^/]+\/receive$/.test(new URL(answer.url).pathname);
-    if (answer.status === 401 && !isReceived && keyScheme(system)?.size > 0) refusal = answer.obj?.detail ?? "The gateway refused the API key.";
+    // What incoming webhooks receive, and what targets call back, is refused for other reasons than the key.
+    const hasOwnToken = /^\/v1\/(hooks\/[^/]+\/receive|attempts)$/.test(new URL(answer.url).pathname);
+    if (answer.status === 401 && !hasOwnToken && keyScheme(system)?.size > 0) refusal = answer.obj?.detail ?? "The gateway refused the API key.";
     if (answer.ok && answer.obj) carryIds(system, answer);
     if (answer.ok && answer.headers?.location) carryLocation(system, answer.headers.location);
     showPrompts(system);
