@@ -8,7 +8,7 @@ import re
 
 import schemathesis
 from hypothesis import strategies as st
-from schemathesis.openapi.checks import RejectedPositiveData
+from schemathesis.openapi.checks import RejectedPositiveData, UseAfterFree
 
 # --- What it generates ---
 
@@ -203,4 +203,7 @@ def is_beyond_json_schema(case, response):
 
 @schemathesis.hook
 def filter_failure(context, failure, case, response):
+    if isinstance(failure, UseAfterFree):
+        # Queues exist by being used: what is deleted is what was set of them.
+        return not case.path.startswith("/v1/queues/{queue}")
     return not (isinstance(failure, RejectedPositiveData) and is_beyond_json_schema(case, response))

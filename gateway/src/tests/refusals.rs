@@ -167,21 +167,20 @@ async fn parameters_that_are_unknown_too_long_or_no_ids() {
 /// JSON Schema takes `3.0` for a whole number.
 #[tokio::test]
 async fn whole_numbers_may_be_written_with_a_point() {
-    let gateway = Gateway::new(Config::default());
-    let mut count = 0;
-    for operation in operations() {
-        for (pointer, number) in &operation.whole_numbers {
-            let body = pointer
-                .rsplit('/')
-                .filter(|name| !name.is_empty())
-                .fold(json!(*number as f64), |value, name| json!({name: value}));
-            assert!(body.to_string().contains(".0}"), "{body}");
-            let answer = operation.ask(&gateway, &operation.concrete(), NO_HEADER, body.to_string()).await;
-            let found = answer.json()["errors"][0].clone();
-            assert_ne!(found["pointer"], json!(pointer), "{} {}: {found}", operation.method, operation.path);
-            count += 1;
-        }
-    }
+    let gateway = &Gateway::new(Config::default());
+    let operations = operations();
+    let numbers = operations.iter().flat_map(|operation| {
+        operation.whole_numbers.iter().map(move |(pointer, number)| (operation, pointer, *number as f64))
+    });
+    let asked = numbers.map(async |(operation, pointer, number)| {
+        let names = pointer.rsplit('/').filter(|name| !name.is_empty());
+        let body = names.fold(json!(number), |value, name| json!({name: value})).to_string();
+        assert!(body.contains(".0}"), "{body}");
+        let answer = operation.ask(gateway, &operation.concrete(), NO_HEADER, body).await;
+        let found = answer.json()["errors"][0].clone();
+        assert_ne!(found["pointer"], json!(pointer), "{} {}: {found}", operation.method, operation.path);
+    });
+    let count = futures::future::join_all(asked).await.len();
     assert!(count > 30, "{count}");
 }
 
