@@ -18,11 +18,7 @@ fuzz_target!(|text: &str| {
     let url = lines.next().unwrap_or_default().to_owned();
     let headers: BTreeMap<_, _> =
         lines.next().map(|name| (name.to_owned(), lines.next().unwrap_or_default().to_owned())).into_iter().collect();
-    let http = HttpWork {
-        url: url.clone(),
-        headers: headers.clone(),
-        ..HttpWork::default()
-    };
+    let http = HttpWork { url: url.clone(), headers: headers.clone(), ..HttpWork::default() };
     if validate_task(NewTask { http: Some(http), ..NewTask::default() }).is_err() {
         return;
     }
