@@ -27,6 +27,13 @@ pub fn is_plain(text: &str, chars_max: usize) -> bool {
     text.chars().count() <= chars_max && !text.chars().any(char::is_control)
 }
 
+/// Whether it is a `traceparent` of the version 00 (W3C Trace Context, 3.2): four parts in small hexadecimal digits.
+pub fn is_traceparent(text: &str) -> bool {
+    let is_hex = |part: &str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let parts: Vec<&str> = text.split('-').collect();
+    parts[0] == "00" && parts.iter().all(|part| is_hex(part)) && parts.iter().map(|part| part.len()).eq([2, 32, 16, 2])
+}
+
 /// What is wrong with the parts of a message, each with its pointer.
 #[derive(Debug)]
 pub struct Findings<'a> {
@@ -237,6 +244,23 @@ mod tests {
         }
         let both = json!({"http": {"url": "http://127.0.0.1:9/", "body": "", "body_base64": ""}});
         assert_eq!(pointers(both), ["/tasks/0/work/http/body_base64"]);
+    }
+
+    #[test]
+    fn a_traceparent_has_four_parts_of_their_own_lengths() {
+        let fine = "00-662666f5c78b2e4f00ae193af0de3672-1611b010ea3e5c09-7c";
+        assert!(is_traceparent(fine));
+        for wrong in [
+            "",
+            "00",
+            &fine[1..],
+            &fine[..54],
+            &format!("{fine}-00"),
+            &fine.replace('a', "A"),
+            &fine.replace("00-", "01-"),
+        ] {
+            assert!(!is_traceparent(wrong), "{wrong}");
+        }
     }
 
     #[test]

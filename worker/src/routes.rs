@@ -156,6 +156,14 @@ fn task_errors(index: usize, task: &SubmittedTask) -> Vec<FieldError> {
     findings.expect(start, "start_in_ms", format_args!("must be 0 to 315576000000"));
     let timeout = (1..=TIMEOUT_MS_MAX).contains(&task.timeout_ms);
     findings.expect(timeout, "timeout_ms", format_args!("must be 1 to 86400000"));
+    let traceparent = task.traceparent.as_deref().is_none_or(checks::is_traceparent);
+    findings.expect(traceparent, "traceparent", format_args!("must be as W3C Trace Context writes it"));
+    let tracestate = task.tracestate.as_ref().is_none_or(|text| text.chars().count() <= limits::TRACESTATE_CHARS_MAX);
+    findings.expect(
+        tracestate,
+        "tracestate",
+        format_args!("must have at most {} characters", limits::TRACESTATE_CHARS_MAX),
+    );
     findings.work(&task.work);
     findings.into_errors()
 }
