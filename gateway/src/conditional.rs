@@ -60,6 +60,13 @@ pub(crate) fn if_match(request: &HeaderMap) -> Result<Option<Vec<i64>>, Problem>
     Ok(Some(revisions))
 }
 
+/// The refusal of a change to a thing (`queue`, `hook`, …) that has another revision than the one that `If-Match` names.
+pub(crate) fn changed_meanwhile(thing: &str) -> Problem {
+    let detail =
+        format!("The {thing} has been changed since. Get it again, and see whether the change is still wanted.");
+    Problem::new(Code::PreconditionFailed, detail)
+}
+
 /// The tags of a list, without their quotes, the weak ones too: what was compressed has the same revision. `None` when it is no list of
 /// tags (RFC 9110, 8.8.3).
 fn tags(list: &str) -> Option<Vec<&str>> {

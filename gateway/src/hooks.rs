@@ -3,8 +3,6 @@
 pub(crate) mod payload;
 pub(crate) mod receive;
 
-use std::time::Duration;
-
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
@@ -13,7 +11,7 @@ use serde_json::{Map, Value};
 use taskmaster_openapi::gateway::paths;
 use taskmaster_openapi::hook::{Hook, HookDeliveryList, HookList, IssuedHook, NewHook, RotateHookRequest};
 use taskmaster_openapi::{Code, Problem, limits};
-use taskmaster_service::extract::{Json, PathParameter, Query, parse_json};
+use taskmaster_service::extract::{Json, PathParameter, Query};
 use taskmaster_store::TaskToCreate;
 use taskmaster_store::hooks::{Changed, HookSettings, Made, StoredHook};
 use uuid::Uuid;
@@ -21,11 +19,9 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::edge::client::Client;
 use crate::edge::scope;
+use crate::signing::overlap;
 use crate::validate::hook as validate;
 use crate::{attempts, conditional, list, merge_patch, once, page_token, schedules};
-
-/// A change without `If-Match` that others keep getting ahead of is given up after so many tries.
-const CHANGES_MAX: usize = 5;
 
 /// `POST /v1/hooks`
 pub(crate) async fn create(
@@ -101,15 +97,14 @@ pub(crate) async fn change(
     let wanted = conditional::if_match(&headers)?;
     merge_patch::check::<NewHook>(&patch)?;
     validate::patch(&patch)?;
-    for _ in 0..CHANGES_MAX {
+    for _ in 0..merge_patch::TRIES_MAX {
         let known = app.store.stored_hook(id).await?.ok_or_else(not_found)?;
         if wanted.as_ref().is_some_and(|wanted| !wanted.contains(&known.revision)) {
             return Err(changed_meanwhile());
         }
         let revision = known.revision;
-        let mut merged = serde_json::to_value(writable(known)).map_err(|_| Problem::internal())?;
-        merge_patch::merge(&mut merged, Value::Object(patch.clone()));
-        let validate::HookToKeep { settings, task, .. } = validate::hook(parse_json(merged.to_string().as_bytes())?)?;
+        let changed = merge_patch::applied(&writable(known), &patch)?;
+        let validate::HookToKeep { settings, task, .. } = validate::hook(changed)?;
         may_run(&client, &task)?;
         attempts::prepare(&app, std::iter::once(&task.work), |_| "/task".into()).await?;
         match app.store.change_hook(id, revision, &settings).await? {
@@ -143,14 +138,7 @@ pub(crate) async fn rotate(
 ) -> Result<Response, Problem> {
     let verification = app.store.stored_hook(id).await?.ok_or_else(not_found)?.verification;
     let secret = validate::secret(verification, asked.secret.as_deref())?;
-    let max = limits::KEY_OVERLAP_SECONDS_MAX;
-    let overlap = match asked.overlap_seconds.unwrap_or(limits::KEY_OVERLAP_SECONDS_DEFAULT) {
-        seconds if (0..=max).contains(&seconds) => Duration::from_secs(seconds.unsigned_abs()),
-        _ => {
-            let detail = format!("must be a whole number from 0 to {max}");
-            return Err(Problem::field(Code::ValidationFailed, "/overlap_seconds", detail));
-        }
-    };
+    let overlap = overlap(asked.overlap_seconds)?;
     let hook = app.store.rotate_hook(id, verification, &secret, overlap).await?.ok_or_else(not_found)?;
     issued_answer(&IssuedHook { hook, secret: Some(secret.expose()) })
 }
@@ -202,8 +190,5 @@ fn not_found() -> Problem {
 }
 
 fn changed_meanwhile() -> Problem {
-    Problem::new(
-        Code::PreconditionFailed,
-        "The hook has been changed since. Get it again, and see whether the change is still wanted.",
-    )
+    conditional::changed_meanwhile("hook")
 }

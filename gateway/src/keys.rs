@@ -13,6 +13,7 @@ use taskmaster_service::extract::{Json, PathParameter, Query};
 use taskmaster_store::keys::{Expiry, KeyId, KeyToCreate, KeyToken, Rotation, wrong_name};
 
 use crate::app::App;
+use crate::signing::overlap;
 use crate::{list, once, page_token, validate};
 
 /// `POST /v1/keys`
@@ -74,7 +75,7 @@ pub(crate) async fn rotate(
     PathParameter(id): PathParameter<String>,
     Json(asked): Json<RotateKeyRequest>,
 ) -> Result<axum::Json<IssuedKey>, Problem> {
-    let (id, overlap) = (parse(&id)?, overlap(asked)?);
+    let (id, overlap) = (parse(&id)?, overlap(asked.overlap_seconds)?);
     let token = KeyToken::random(id);
     let rotated = app.store.rotate_key(&token, overlap).await?;
     app.keyring.forget(id);
@@ -153,16 +154,6 @@ fn check(new: NewKey) -> Result<KeyToCreate, Problem> {
     }
 }
 
-fn overlap(asked: RotateKeyRequest) -> Result<Duration, Problem> {
-    match asked.overlap_seconds.unwrap_or(limits::KEY_OVERLAP_SECONDS_DEFAULT) {
-        seconds @ 0..=limits::KEY_OVERLAP_SECONDS_MAX => Ok(Duration::from_secs(seconds.unsigned_abs())),
-        _ => {
-            let detail = format!("must be a whole number from 0 to {}", limits::KEY_OVERLAP_SECONDS_MAX);
-            Err(wrong("/overlap_seconds", detail))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,7 +185,7 @@ mod tests {
 
     #[test]
     fn an_overlap_is_at_most_thirty_days() {
-        let of = |overlap_seconds| overlap(RotateKeyRequest { overlap_seconds }).map(|overlap| overlap.as_secs()).ok();
+        let of = |seconds| overlap(seconds).map(|overlap| overlap.as_secs()).ok();
         assert_eq!([of(None), of(Some(0)), of(Some(2_592_000))], [Some(86_400), Some(0), Some(2_592_000)]);
         assert_eq!([of(Some(-1)), of(Some(2_592_001))], [None, None]);
     }

@@ -1,12 +1,17 @@
 //! JSON merge patches (RFC 7396).
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use taskmaster_openapi::queue::Rate;
 use taskmaster_openapi::response::ResponseRules;
 use taskmaster_openapi::schedule::TaskTemplate;
 use taskmaster_openapi::task::{Callback, HttpWork, RetryPolicy};
 use taskmaster_openapi::{Code, Problem, fields};
+use taskmaster_service::extract::parse_json;
+
+/// A change without `If-Match` that others keep getting ahead of is given up after so many tries.
+pub(crate) const TRIES_MAX: usize = 5;
 
 /// Refuses a patch that names what the thing does not have: where that is to be taken away, the merge would not show it.
 ///
@@ -41,8 +46,18 @@ fn check_names(patch: &Map<String, Value>, known: &[&str], at: &str) -> Result<(
     Ok(())
 }
 
+/// What something is like once a patch has been applied to it.
+///
+/// # Errors
+/// `invalid_body`, by what the whole would be.
+pub(crate) fn applied<T: DeserializeOwned>(known: &impl Serialize, patch: &Map<String, Value>) -> Result<T, Problem> {
+    let mut merged = serde_json::to_value(known).map_err(|_| Problem::internal())?;
+    merge(&mut merged, Value::Object(patch.clone()));
+    parse_json(merged.to_string().as_bytes())
+}
+
 /// Applies a patch (RFC 7396, 2).
-pub(crate) fn merge(target: &mut Value, patch: Value) {
+fn merge(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;
         return;

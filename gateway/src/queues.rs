@@ -12,7 +12,7 @@ use taskmaster_openapi::queue::{PurgeRequest, PurgeResponse, Queue, QueueList, Q
 use taskmaster_openapi::schedule::PauseRequest;
 use taskmaster_openapi::task::NewTask;
 use taskmaster_openapi::{Code, Problem, limits};
-use taskmaster_service::extract::{Json, PathParameter, Query, parse_json};
+use taskmaster_service::extract::{Json, PathParameter, Query};
 use taskmaster_store::StoreError;
 use taskmaster_store::queues::book::QueueBook;
 use taskmaster_store::queues::edit::Changed;
@@ -20,9 +20,6 @@ use taskmaster_store::queues::edit::Changed;
 use crate::app::App;
 use crate::schedules::paged;
 use crate::{conditional, list, merge_patch, page_token, validate};
-
-/// A change without `If-Match` that others keep getting ahead of is given up after so many tries.
-const CHANGES_MAX: usize = 5;
 
 /// Which page.
 #[derive(Debug, Deserialize)]
@@ -65,16 +62,14 @@ pub(crate) async fn change(
     check_name(&name)?;
     let wanted = conditional::if_match(&headers)?;
     merge_patch::check::<QueueSettings>(&patch)?;
-    for _ in 0..CHANGES_MAX {
+    for _ in 0..merge_patch::TRIES_MAX {
         let known = app.store.queue(&name).await?;
         let revision = known.as_ref().map_or(0, |known| known.revision);
         if wanted.as_ref().is_some_and(|wanted| !wanted.contains(&revision)) {
             return Err(changed_meanwhile());
         }
         let settings = known.map(|known| known.settings()).unwrap_or_default();
-        let mut merged = serde_json::to_value(settings).map_err(|_| Problem::internal())?;
-        merge_patch::merge(&mut merged, Value::Object(patch.clone()));
-        let settings = validate::queue::settings(parse_json(merged.to_string().as_bytes())?)?;
+        let settings = validate::queue::settings(merge_patch::applied(&settings, &patch)?)?;
         match app.store.set_queue(&name, revision, &settings).await? {
             Changed::WrongRevision => {}
             changed => return done(changed),
@@ -187,8 +182,5 @@ fn not_found() -> Problem {
 }
 
 fn changed_meanwhile() -> Problem {
-    Problem::new(
-        Code::PreconditionFailed,
-        "The queue has been changed since. Get it again, and see whether the change is still wanted.",
-    )
+    conditional::changed_meanwhile("queue")
 }

@@ -13,7 +13,7 @@ use taskmaster_openapi::schedule::{
     RunList, Schedule, ScheduleList,
 };
 use taskmaster_openapi::{Code, FieldError, Problem, limits};
-use taskmaster_service::extract::{Json, PathParameter, Query, parse_json};
+use taskmaster_service::extract::{Json, PathParameter, Query};
 use taskmaster_store::schedules::edit::{Changed, Made, Refusal};
 use taskmaster_store::schedules::recurrence::{local_time, zone};
 use taskmaster_store::schedules::runs::{Backfilled, Triggered};
@@ -25,9 +25,6 @@ use crate::edge::client::Client;
 use crate::edge::scope;
 use crate::validate::schedule as validate;
 use crate::{attempts, conditional, list, merge_patch, once, page_token, queues, tasks};
-
-/// A change without `If-Match` that others keep getting ahead of is given up after so many tries.
-const CHANGES_MAX: usize = 5;
 
 /// `POST /v1/schedules`
 pub(crate) async fn create(
@@ -108,15 +105,13 @@ pub(crate) async fn change(
     let (book, known) = queues::book(&app).await;
     merge_patch::check::<NewSchedule>(&patch)?;
     known?;
-    for _ in 0..CHANGES_MAX {
+    for _ in 0..merge_patch::TRIES_MAX {
         let known = app.store.whole_schedule(id).await?.ok_or_else(not_found)?;
         if wanted.as_ref().is_some_and(|wanted| !wanted.contains(&known.revision)) {
             return Err(changed_meanwhile());
         }
         let revision = known.revision;
-        let mut merged = serde_json::to_value(writable(known)).map_err(|_| Problem::internal())?;
-        merge_patch::merge(&mut merged, Value::Object(patch.clone()));
-        let keep = validate::schedule(parse_json(merged.to_string().as_bytes())?, &book)?;
+        let keep = validate::schedule(merge_patch::applied(&writable(known), &patch)?, &book)?;
         may_run(&client, &keep.task)?;
         attempts::prepare(&app, std::iter::once(&keep.task.work), |_| "/task".into()).await?;
         match app.store.change_schedule(id, revision, &keep).await? {
@@ -335,10 +330,7 @@ fn not_found() -> Problem {
 }
 
 fn changed_meanwhile() -> Problem {
-    Problem::new(
-        Code::PreconditionFailed,
-        "The schedule has been changed since. Get it again, and see whether the change is still wanted.",
-    )
+    conditional::changed_meanwhile("schedule")
 }
 
 fn refused(refusal: Refusal, timing: &Timing, max: u32) -> Problem {
