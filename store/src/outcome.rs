@@ -275,24 +275,21 @@ async fn settle_reports(
 ) -> Result<(), StoreError> {
     let ids: Vec<Uuid> = reports.iter().map(|r| r.report.task_id).collect();
     let held = lock(connection, &ids).await?;
-    let (mut incidents, mut detached) = (Vec::new(), Vec::new());
-    for report in reports {
-        let Some(held) = held.get(&report.report.task_id) else { continue };
-        if held.claim != report.report.claim || held.worker_id != report.worker_id {
-            continue;
-        }
-        if report.report.status == ReportStatus::Detached {
-            detached.push(held.clone());
-            continue;
-        }
-        touched.insert(report.key(), false);
-        incidents.push(incident(held.clone(), &report.report)?);
-    }
-    settle(connection, &incidents).await?;
-    let new = detached::detach(connection, &detached).await?;
-    for report in reports.iter().filter(|report| new.contains(&report.report.task_id)) {
-        touched.insert(report.key(), false);
-    }
+    let theirs = reports.iter().filter_map(|report| {
+        let held = held.get(&report.report.task_id)?;
+        let is_theirs = held.claim == report.report.claim && held.worker_id == report.worker_id;
+        is_theirs.then(|| (*report, held.clone()))
+    });
+    let (detached, ended): (Vec<_>, Vec<_>) =
+        theirs.partition(|(report, _)| report.report.status == ReportStatus::Detached);
+    touched.extend(ended.iter().map(|(report, _)| (report.key(), false)));
+    let incidents: Result<Vec<Incident>, StoreError> =
+        ended.into_iter().map(|(report, held)| incident(held, &report.report)).collect();
+    settle(connection, &incidents?).await?;
+    let (detached, waiting): (Vec<&WorkerReport>, Vec<Held>) = detached.into_iter().unzip();
+    let new = detached::detach(connection, &waiting).await?;
+    let recorded = detached.into_iter().filter(|report| new.contains(&report.report.task_id));
+    touched.extend(recorded.map(|report| (report.key(), false)));
     Ok(())
 }
 
