@@ -3,7 +3,10 @@
 use std::io::IsTerminal;
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::layer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -46,13 +49,15 @@ pub struct LogArgs {
 pub fn init(args: &LogArgs) -> Result<(), String> {
     // sqlx logs every slow statement with its text; its warnings are enough. Of a certificate that is not believed the request's error says
     // the same.
-    let filter = EnvFilter::builder()
-        .parse(format!("{},sqlx=warn,hyper=warn,reqwest=warn,rustls_platform_verifier=off", args.log))
+    let filter: Targets = format!("{},sqlx=warn,hyper=warn,reqwest=warn,rustls_platform_verifier=off", args.log)
+        .parse()
         .map_err(|error| format!("--log: {error}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let (filtered, lines) = (tracing_subscriber::registry().with(filter), layer().with_writer(std::io::stderr));
     let result = match args.log_format {
-        LogFormat::Text => builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => {
+            filtered.with(lines.with_target(false).with_ansi(std::io::stderr().is_terminal())).try_init()
+        }
+        LogFormat::Json => filtered.with(lines.json().flatten_event(true)).try_init(),
     };
     result.map_err(|error| error.to_string())
 }
