@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use axum::{Extension, Router};
 use taskmaster_openapi::gateway::paths;
@@ -24,9 +24,11 @@ use tracing::instrument::{Instrument, Instrumented};
 use crate::app::{App, Scaler};
 use crate::config::{Config, ConfigError, Settings};
 use crate::create::Creator;
-use crate::edge::admission::{Admission, Traffic};
+use crate::edge::admission::{Admission, Admit, Traffic};
+use crate::edge::client::Identify;
+use crate::edge::deadline::Deadline;
 use crate::edge::keyring::Keyring;
-use crate::edge::{admission, client as who, coding, cors, headers, key, origin, rate};
+use crate::edge::{coding, cors, headers, key, origin, rate};
 use crate::forward::Forwarder;
 use crate::{attempts, docs, readiness, router, tasks};
 
@@ -200,16 +202,17 @@ pub(crate) fn stack(app: &App, health: &Health) -> serde_json::Result<Router> {
         .option_layer(app.settings.cors_origins.are_granted().then(|| from_fn_with_state(app.clone(), cors::grant)))
         // No answer lacks these.
         .layer(Staging(headers::Secured { over_tls: app.settings.tls.is_some() }))
-        .layer(from_fn(coding::compress));
+        .layer(Staging(coding::Compress));
     let edge = |traffic: Traffic| {
-        let page_guard = app.clone();
+        let (timed, page_guard) = (app.clone(), app.clone());
         ServiceBuilder::new()
             // Who asks decides the quota; nobody is refused yet.
-            .layer(from_fn_with_state((app.clone(), traffic), who::identify))
+            .layer(Staging(Identify { app: app.clone(), traffic }))
             // The quota before all else, refusals included: guessing keys has a limit too, and every answer says what is left.
             .layer(Staging(rate::Quotas(app.clone())))
             // What is too much is refused, and what takes too long is ended, so that what is in progress is answered in time.
-            .layer(from_fn_with_state((app.clone(), traffic), admission::admit))
+            .layer(Staging(Admit { app: app.clone(), traffic }))
+            .layer(layer_fn(move |inner| Deadline { app: timed.clone(), inner }))
             // A span for what is worked on, so that what handlers log can be told apart.
             .layer(layer_fn(Spanned))
             // Without keys, a web page could use the gateway from its visitor's browser.

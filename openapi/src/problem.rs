@@ -1,7 +1,7 @@
 //! Problem documents (RFC 9457): the one shape of every failure.
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -445,20 +445,29 @@ impl std::error::Error for Problem {}
 /// The media type of problem documents.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-impl IntoResponse for Problem {
-    /// The response also carries the problem as an extension, so that an outer layer can complete it
-    /// with the request's id and path.
-    fn into_response(self) -> Response {
-        let mut headers = HeaderMap::new();
+impl Problem {
+    /// Makes an answer this problem: its status and body, and those of its headers that are not there yet.
+    pub fn written(self, mut response: Response) -> Response {
+        *response.status_mut() = self.status_code();
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let headers = response.headers_mut();
+        headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        for (name, value) in &self.headers {
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str()))
-            {
-                headers.insert(name, value);
+        for (name, value) in self.headers {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+                headers.entry(name).or_insert(value);
             }
         }
-        let body = serde_json::to_vec(&self).unwrap_or_default();
-        let mut response = (self.status_code(), headers, body).into_response();
+        *response.body_mut() = body.into();
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    /// An answer with the status, that carries the problem as an extension: what every router is wrapped in writes it, as it knows the
+    /// request's id and path.
+    fn into_response(self) -> Response {
+        let mut response = self.status_code().into_response();
         response.extensions_mut().insert(self);
         response
     }

@@ -16,7 +16,7 @@ use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
 
-use crate::stage::{Stage, Staging};
+use crate::stage::{Entry, Exit, Stage, Staging};
 
 /// The header of a request's id, in requests and in every answer.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -73,19 +73,20 @@ struct Note {
 impl Stage for Noted {
     type Kept = Note;
 
-    fn enter(&self, request: &mut Request) -> Result<Note, Problem> {
-        let id = id_of(request);
+    fn enter(&self, mut request: Request) -> Entry<Note> {
+        let id = id_of(&request);
         request.extensions_mut().insert(RequestId(id.clone()));
-        Ok(Note { id, method: request.method().clone(), uri: request.uri().clone(), began: Instant::now() })
+        let note = Note { id, method: request.method().clone(), uri: request.uri().clone(), began: Instant::now() };
+        Entry::Passed(request, note)
     }
 
-    fn leave(&self, note: Note, response: Response) -> Response {
+    fn leave(&self, note: Note, response: Response) -> Exit {
         let mut response = complete(response, note.uri.path(), &note.id);
         log(&note.method, note.uri.path(), &note.id, response.status(), note.began.elapsed());
         if let Ok(header) = HeaderValue::from_str(&note.id) {
             response.headers_mut().insert(REQUEST_ID, header);
         }
-        response
+        response.into()
     }
 }
 
@@ -111,8 +112,8 @@ fn log(method: &http::Method, path: &str, request_id: &str, status: StatusCode, 
     }
 }
 
-/// Makes every failure a complete problem document: those of handlers get the request's path and id, those of the framework
-/// (405, 413, …) get a body.
+/// Makes every failure a complete problem document: those of handlers are written with the request's path and id, those of the framework
+/// (405, 413, …) become problems.
 fn complete(mut response: Response, path: &str, request_id: &str) -> Response {
     if response.status().as_u16() < 400 {
         return response;
@@ -123,16 +124,7 @@ fn complete(mut response: Response, path: &str, request_id: &str) -> Response {
         None => framework_problem(&response, path),
     };
     let problem = Problem { instance: Some(path.to_owned()), request_id: Some(request_id.to_owned()), ..problem };
-    let problem = problem.bounded();
-    let headers = std::mem::take(response.headers_mut());
-    let mut completed = problem.into_response();
-    completed.extensions_mut().remove::<Problem>();
-    for (name, value) in headers.iter() {
-        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
-            completed.headers_mut().insert(name, value.clone());
-        }
-    }
-    completed
+    problem.bounded().written(response)
 }
 
 fn is_problem(response: &Response) -> bool {

@@ -1,7 +1,7 @@
-//! Stages of a tower stack that look at a request before it is handled, and at its answer after, and wait for nothing.
+//! Stages of a tower stack, each of which looks at a request before it is handled, and at its answer after.
 //!
-//! `axum::middleware::from_fn` puts every request's future into a box, and every service below into another; a dozen of those cost more
-//! than what they do. A stage has a future of a known type. What waits for something is still best written with `from_fn`.
+//! `axum::middleware::from_fn` puts the future of every request into a box, and a copy of every service below into another; a dozen of
+//! those cost more than what they do. A stage has a future of a known type, and a box only where it waits for something.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
+use futures::future::BoxFuture;
 use pin_project_lite::pin_project;
 use taskmaster_openapi::Problem;
 use tower::{Layer, Service};
@@ -20,13 +21,33 @@ pub trait Stage: Clone {
     type Kept;
 
     /// Looks at a request.
-    ///
-    /// # Errors
-    /// The refusal, which is the answer; nothing further is done.
-    fn enter(&self, request: &mut Request) -> Result<Self::Kept, Problem>;
+    fn enter(&self, request: Request) -> Entry<Self::Kept>;
 
     /// Looks at the answer.
-    fn leave(&self, kept: Self::Kept, response: Response) -> Response;
+    fn leave(&self, kept: Self::Kept, response: Response) -> Exit;
+}
+
+/// What becomes of a request at a stage.
+pub enum Entry<K> {
+    /// It goes on to what is further in.
+    Passed(Request, K),
+    /// The refusal is the answer; nothing further is done.
+    Refused(Problem),
+    /// That is known once this is over.
+    Later(BoxFuture<'static, Entry<K>>),
+}
+
+/// What becomes of an answer at a stage.
+pub enum Exit {
+    Answered(Response),
+    /// The answer is there once this is over.
+    Later(BoxFuture<'static, Response>),
+}
+
+impl From<Response> for Exit {
+    fn from(response: Response) -> Self {
+        Exit::Answered(response)
+    }
 }
 
 /// Refuses requests, or lets them pass as they are: a stage that does not look at answers.
@@ -41,12 +62,15 @@ pub struct Guard<C>(C);
 impl<C: Fn(&Request) -> Result<(), Problem> + Clone> Stage for Guard<C> {
     type Kept = ();
 
-    fn enter(&self, request: &mut Request) -> Result<(), Problem> {
-        (self.0)(request)
+    fn enter(&self, request: Request) -> Entry<()> {
+        match (self.0)(&request) {
+            Ok(()) => Entry::Passed(request, ()),
+            Err(problem) => Entry::Refused(problem),
+        }
     }
 
-    fn leave(&self, (): (), response: Response) -> Response {
-        response
+    fn leave(&self, (): (), response: Response) -> Exit {
+        response.into()
     }
 }
 
@@ -72,20 +96,28 @@ pub struct Staged<S, I> {
 impl<S, I> Service<Request> for Staged<S, I>
 where
     S: Stage,
-    I: Service<Request, Error = Infallible, Response: IntoResponse>,
+    I: Service<Request, Error = Infallible, Response: IntoResponse> + Clone,
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Passage<S, I::Future>;
+    type Future = Passage<S, I, I::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
-        match self.stage.enter(&mut request) {
-            Ok(kept) => Passage::Inside { future: self.inner.call(request), outside: Some((self.stage.clone(), kept)) },
-            Err(problem) => Passage::Refused { problem: Some(problem) },
+    fn call(&mut self, request: Request) -> Self::Future {
+        match self.stage.enter(request) {
+            Entry::Passed(request, kept) => {
+                Passage::Inside { future: self.inner.call(request), outside: Some((self.stage.clone(), kept)) }
+            }
+            Entry::Refused(problem) => Passage::Refused { problem: Some(problem) },
+            Entry::Later(entry) => {
+                // Of the two, the one that was said to be ready.
+                let ready = self.inner.clone();
+                let inner = std::mem::replace(&mut self.inner, ready);
+                Passage::Entering { entry, behind: Some((self.stage.clone(), inner)) }
+            }
         }
     }
 }
@@ -93,40 +125,58 @@ where
 pin_project! {
     /// A request on its way through a stage.
     #[project = PassageProjection]
-    pub enum Passage<S: Stage, F> {
+    pub enum Passage<S: Stage, I, F> {
+        Entering { entry: BoxFuture<'static, Entry<S::Kept>>, behind: Option<(S, I)> },
         Refused { problem: Option<Problem> },
         Inside {
             #[pin]
             future: F,
-            // Taken when the answer is there.
             outside: Option<(S, S::Kept)>,
         },
+        Leaving { exit: BoxFuture<'static, Response> },
     }
 }
 
-impl<S: Stage, F, R> Future for Passage<S, F>
+impl<S, I> Future for Passage<S, I, I::Future>
 where
-    F: Future<Output = Result<R, Infallible>>,
-    R: IntoResponse,
+    S: Stage,
+    I: Service<Request, Error = Infallible, Response: IntoResponse>,
 {
     type Output = Result<Response, Infallible>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = match self.project() {
-            // A future is not polled again once it has ended, so that these are there.
-            PassageProjection::Refused { problem } => problem.take().unwrap_or_else(Problem::internal).into_response(),
-            PassageProjection::Inside { future, outside } => {
-                let response = match ready!(future.poll(context)) {
-                    Ok(response) => response.into_response(),
-                    Err(never) => match never {},
-                };
-                match outside.take() {
-                    Some((stage, kept)) => stage.leave(kept, response),
-                    None => response,
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            // What is taken is there: each of these is come to once.
+            let next = match self.as_mut().project() {
+                PassageProjection::Entering { entry, behind } => {
+                    match (ready!(entry.as_mut().poll(context)), behind.take()) {
+                        (Entry::Passed(request, kept), Some((stage, mut inner))) => {
+                            Passage::Inside { future: inner.call(request), outside: Some((stage, kept)) }
+                        }
+                        (Entry::Later(entry), behind) => Passage::Entering { entry, behind },
+                        (Entry::Refused(problem), _) => Passage::Refused { problem: Some(problem) },
+                        (Entry::Passed(..), None) => Passage::Refused { problem: None },
+                    }
                 }
-            }
-        };
-        Poll::Ready(Ok(response))
+                PassageProjection::Refused { problem } => {
+                    let problem = problem.take().unwrap_or_else(Problem::internal);
+                    return Poll::Ready(Ok(problem.into_response()));
+                }
+                PassageProjection::Inside { future, outside } => {
+                    let response = match ready!(future.poll(context)) {
+                        Ok(response) => response.into_response(),
+                        Err(never) => match never {},
+                    };
+                    match outside.take().map(|(stage, kept)| stage.leave(kept, response)) {
+                        Some(Exit::Answered(response)) => return Poll::Ready(Ok(response)),
+                        Some(Exit::Later(exit)) => Passage::Leaving { exit },
+                        None => Passage::Refused { problem: None },
+                    }
+                }
+                PassageProjection::Leaving { exit } => return exit.as_mut().poll(context).map(Ok),
+            };
+            self.set(next);
+        }
     }
 }
 
@@ -147,15 +197,16 @@ mod tests {
     impl Stage for Echo {
         type Kept = usize;
 
-        fn enter(&self, request: &mut Request) -> Result<usize, Problem> {
-            Ok(request.uri().path().len())
+        fn enter(&self, request: Request) -> Entry<usize> {
+            let kept = request.uri().path().len();
+            Entry::Passed(request, kept)
         }
 
-        fn leave(&self, kept: usize, mut response: Response) -> Response {
+        fn leave(&self, kept: usize, mut response: Response) -> Exit {
             if let Ok(value) = HeaderValue::from_str(&format!("{} {kept}", self.0)) {
                 response.headers_mut().append("seen", value);
             }
-            response
+            response.into()
         }
     }
 

@@ -1,8 +1,8 @@
 //! How many requests are worked on at once, so that those that are get their answers in time: more would only make all of them wait.
 //!
 //! Each kind of traffic has a lane with places of its own. Who finds none waits in line, and is refused when that takes too long: after
-//! a burst, a second; but where the line has not been empty for a tenth of one, no longer than requests take to be worked on (the
-//! idea of CoDel, RFC 8289: a line that stands is of use to nobody). Such a line serves as many as there are places in that time: who
+//! a burst, a second; but where the line has not been empty for a tenth of one, or has turned somebody away within the last second, no
+//! longer than requests take to be worked on (the idea of CoDel, RFC 8289: a line that stands is of use to nobody). Such a line serves as many as there are places in that time: who
 //! finds more before it is refused at once, and costs next to nothing. So an answer comes within about twice of what the work takes,
 //! however many ask. Whoever waits for something else, an end or the rest of its body, has no place meanwhile.
 
@@ -10,19 +10,20 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::extract::Request;
+use axum::response::Response;
 use taskmaster_openapi::{Code, Problem};
+use taskmaster_service::stage::{Entry, Exit, Stage};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::app::App;
-use crate::edge::deadline;
 
 /// How long a request may wait in a line that was empty a moment ago.
 const BURST_PATIENCE: Duration = Duration::from_secs(1);
 /// From when on a line stands.
 const STANDS_AFTER: Duration = Duration::from_millis(100);
+/// How long it does so after it has turned somebody away.
+const STANDS_FOR: Duration = Duration::from_secs(1);
 /// How long a request may wait in a line that stands: as long as the work takes, within these bounds.
 const PATIENCE_MIN: Duration = Duration::from_millis(5);
 const PATIENCE_MAX: Duration = Duration::from_millis(100);
@@ -66,10 +67,9 @@ impl Admissions {
         }
     }
 
-    async fn admit(&self, lane: &Arc<Lane>) -> Option<Admission> {
-        let all = self.all.clone().try_acquire_owned().ok()?;
-        let work = lane.enter().await?;
-        Some(Admission(Arc::new(Mutex::new(Held { all: Some(all), work: Some(work), lane: lane.clone() }))))
+    /// A place among all that are in progress.
+    fn any(&self) -> Option<OwnedSemaphorePermit> {
+        self.all.clone().try_acquire_owned().ok()
     }
 
     #[cfg(test)]
@@ -80,7 +80,8 @@ impl Admissions {
     /// Takes places of the API, as requests that are worked on do.
     #[cfg(test)]
     pub(crate) async fn occupy(&self, writes: bool) -> Admission {
-        self.admit(if writes { &self.writes } else { &self.reads }).await.unwrap()
+        let (all, lane) = (self.any().unwrap(), if writes { &self.writes } else { &self.reads });
+        Admission::new(all, lane.enter().await.unwrap())
     }
 }
 
@@ -95,6 +96,8 @@ struct Lane {
     began: Instant,
     /// When there was a free place last, in nanoseconds since the beginning.
     free_at: AtomicU64,
+    /// Until when the line counts as one that stands, because of whom it has turned away.
+    stands_until: AtomicU64,
     /// How long the work takes on average, in nanoseconds.
     work: AtomicU64,
 }
@@ -102,8 +105,8 @@ struct Lane {
 impl Lane {
     fn new(places: usize) -> Self {
         let (size, places) = (places, Arc::new(Semaphore::new(places)));
-        let (waiting, free_at, work) = (AtomicUsize::default(), AtomicU64::default(), AtomicU64::default());
-        Self { places, size, waiting, began: Instant::now(), free_at, work }
+        let [free_at, stands_until, work] = [(); 3].map(|()| AtomicU64::default());
+        Self { places, size, waiting: AtomicUsize::default(), began: Instant::now(), free_at, stands_until, work }
     }
 
     fn now(&self) -> u64 {
@@ -111,23 +114,45 @@ impl Lane {
     }
 
     /// A place, at once or within what a request may wait.
+    #[cfg(test)]
     async fn enter(self: &Arc<Self>) -> Option<Work> {
-        if let Some(work) = self.try_enter() {
-            self.free_at.store(self.now(), Ordering::Relaxed);
-            return Some(work);
+        match self.try_enter() {
+            Some(work) => Some(work),
+            None => self.line_up().await,
         }
-        let stands_for = Duration::from_nanos(self.now().saturating_sub(self.free_at.load(Ordering::Relaxed)));
-        let waiting = Waiting::behind(&self.waiting);
-        if stands_for >= STANDS_AFTER && waiting.ahead >= self.size {
-            return None;
-        }
-        let patience = patience(stands_for, Duration::from_nanos(self.work.load(Ordering::Relaxed)));
-        let permit = tokio::time::timeout(patience, self.places.clone().acquire_owned()).await.ok()?.ok()?;
+    }
+
+    /// A place, if there is a free one.
+    fn try_enter(self: &Arc<Self>) -> Option<Work> {
+        let permit = self.places.clone().try_acquire_owned().ok()?;
+        self.free_at.store(self.now(), Ordering::Relaxed);
         Some(self.working(permit))
     }
 
-    fn try_enter(self: &Arc<Self>) -> Option<Work> {
-        self.places.clone().try_acquire_owned().ok().map(|permit| self.working(permit))
+    /// A place within what a request may wait.
+    async fn line_up(self: &Arc<Self>) -> Option<Work> {
+        let waiting = Waiting::behind(&self.waiting);
+        let stands = self.stands();
+        let permit = match stands && waiting.ahead >= self.size {
+            true => None,
+            false => {
+                let patience = patience(stands, Duration::from_nanos(self.work.load(Ordering::Relaxed)));
+                tokio::time::timeout(patience, self.places.clone().acquire_owned()).await.ok()
+            }
+        };
+        let Some(Ok(permit)) = permit else {
+            self.stands_until.store(self.now() + nanos(STANDS_FOR), Ordering::Relaxed);
+            return None;
+        };
+        Some(self.working(permit))
+    }
+
+    /// Whether the line has not been empty for a while, or has turned somebody away lately: one that has only just been emptied would
+    /// fill up again at once.
+    fn stands(&self) -> bool {
+        let now = self.now();
+        now < self.stands_until.load(Ordering::Relaxed)
+            || now.saturating_sub(self.free_at.load(Ordering::Relaxed)) >= nanos(STANDS_AFTER)
     }
 
     fn working(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Work {
@@ -165,11 +190,11 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// How long a request may wait in a line that has stood for so long, before work that takes so long.
-fn patience(stands_for: Duration, work: Duration) -> Duration {
-    match stands_for < STANDS_AFTER {
-        true => BURST_PATIENCE,
-        false => work.clamp(PATIENCE_MIN, PATIENCE_MAX),
+/// How long a request may wait in a line, before work that takes so long.
+fn patience(stands: bool, work: Duration) -> Duration {
+    match stands {
+        false => BURST_PATIENCE,
+        true => work.clamp(PATIENCE_MIN, PATIENCE_MAX),
     }
 }
 
@@ -199,6 +224,11 @@ struct Held {
 pub(crate) struct Admission(Arc<Mutex<Held>>);
 
 impl Admission {
+    fn new(all: OwnedSemaphorePermit, work: Work) -> Self {
+        let lane = work.lane.clone();
+        Self(Arc::new(Mutex::new(Held { all: Some(all), work: Some(work), lane })))
+    }
+
     /// Of a request that is not counted.
     pub(crate) fn uncounted() -> Self {
         Self(Arc::new(Mutex::new(Held { all: None, work: None, lane: Arc::new(Lane::new(0)) })))
@@ -228,18 +258,46 @@ impl Admission {
     }
 }
 
-/// Admits a request, or sheds it; ends it when it takes too long. The place is free again once the answer's headers are there: streams do
-/// not occupy one.
-pub(crate) async fn admit(State((app, traffic)): State<(App, Traffic)>, mut request: Request, next: Next) -> Response {
-    let lane = app.admissions.lane(traffic, &request);
-    let Some(admission) = app.admissions.admit(lane).await else {
-        let detail = "More requests arrive than can be worked on at the moment. Try again in a second.";
-        return Problem::new(Code::Overloaded, detail).retry_after_seconds(1).into_response();
-    };
+/// Admits a request, or sheds it. The place is free again once the answer's headers are there: streams do not occupy one.
+#[derive(Clone)]
+pub(crate) struct Admit {
+    pub app: App,
+    pub traffic: Traffic,
+}
+
+impl Stage for Admit {
+    type Kept = Admission;
+
+    fn enter(&self, request: Request) -> Entry<Admission> {
+        let admissions = &self.app.admissions;
+        let Some(all) = admissions.any() else { return Entry::Refused(overloaded()) };
+        let lane = admissions.lane(self.traffic, &request);
+        if let Some(work) = lane.try_enter() {
+            return admitted(request, Admission::new(all, work));
+        }
+        let lane = lane.clone();
+        Entry::Later(Box::pin(async move {
+            match lane.line_up().await {
+                Some(work) => admitted(request, Admission::new(all, work)),
+                None => Entry::Refused(overloaded()),
+            }
+        }))
+    }
+
+    fn leave(&self, admission: Admission, response: Response) -> Exit {
+        admission.release();
+        response.into()
+    }
+}
+
+fn admitted(mut request: Request, admission: Admission) -> Entry<Admission> {
     request.extensions_mut().insert(admission.clone());
-    let response = deadline::limit(&app.settings, &admission, request, next).await;
-    admission.release();
-    response
+    Entry::Passed(request, admission)
+}
+
+fn overloaded() -> Problem {
+    let detail = "More requests arrive than can be worked on at the moment. Try again in a second.";
+    Problem::new(Code::Overloaded, detail).retry_after_seconds(1)
 }
 
 #[cfg(test)]
@@ -249,14 +307,14 @@ mod tests {
     #[test]
     fn a_burst_may_wait_and_in_a_line_that_stands_nobody_waits_longer_than_the_work_takes() {
         let ms = Duration::from_millis;
-        for (stands_for, work, expected) in [
-            (ms(0), ms(1), BURST_PATIENCE),
-            (ms(99), ms(1), BURST_PATIENCE),
-            (ms(100), ms(1), ms(5)),
-            (ms(100), ms(20), ms(20)),
-            (ms(60_000), ms(3_000), ms(100)),
+        for (stands, work, expected) in [
+            (false, ms(1), BURST_PATIENCE),
+            (false, ms(3_000), BURST_PATIENCE),
+            (true, ms(1), ms(5)),
+            (true, ms(20), ms(20)),
+            (true, ms(3_000), ms(100)),
         ] {
-            assert_eq!(patience(stands_for, work), expected, "{stands_for:?} {work:?}");
+            assert_eq!(patience(stands, work), expected, "{stands} {work:?}");
         }
     }
 
@@ -276,10 +334,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_line_that_has_turned_somebody_away_stands_also_once_it_is_empty() {
+        let lane = Arc::new(Lane::new(1));
+        let first = lane.try_enter().unwrap();
+        assert!(!lane.stands());
+        lane.stands_until.store(lane.now() + nanos(STANDS_FOR), Ordering::Relaxed);
+        drop(first);
+        let _second = lane.try_enter().unwrap();
+        let began = Instant::now();
+        assert!(lane.enter().await.is_none() && began.elapsed() < BURST_PATIENCE);
+    }
+
+    #[tokio::test]
     async fn who_finds_as_many_in_a_line_that_stands_as_it_has_places_is_refused_at_once() {
         let a_second_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
         let lane = Arc::new(Lane { began: a_second_ago, ..Lane::new(1) });
         let _first = lane.try_enter().unwrap();
+        // The line has stood for as long as there is a lane.
+        lane.free_at.store(0, Ordering::Relaxed);
         let (mut second, mut third) = (Box::pin(lane.enter()), Box::pin(lane.enter()));
         assert!(futures::poll!(&mut second).is_pending(), "it waits");
         assert!(matches!(futures::poll!(&mut third), std::task::Poll::Ready(None)), "it would wait behind the second");

@@ -2,8 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use axum::extract::{ConnectInfo, Request, State};
-use axum::middleware::Next;
+use axum::extract::{ConnectInfo, Request};
 use axum::response::Response;
 use http::HeaderMap;
 use ipnet::IpNet;
@@ -11,6 +10,7 @@ use taskmaster_openapi::key::{Scope, Scopes};
 use taskmaster_openapi::{Code, Problem};
 use taskmaster_service::auth;
 use taskmaster_service::places::site;
+use taskmaster_service::stage::{Entry, Exit, Stage};
 use taskmaster_store::keys::{KeyId, KeyToken};
 use uuid::Uuid;
 
@@ -59,6 +59,18 @@ impl Client {
         Self { principal, is_guess: false, allowed: Ok(scopes) }
     }
 
+    /// One whose key is not right, or cannot be checked.
+    fn refused(address: IpAddr, problem: Problem) -> Self {
+        Self { is_guess: problem.code == Code::Unauthorized, ..Self::at(address, Err(problem)) }
+    }
+
+    fn of(key: KeyId, verdict: Result<Scopes, Problem>, address: IpAddr) -> Self {
+        match verdict {
+            Ok(scopes) => Self::with_key(Principal::Key(key), scopes),
+            Err(problem) => Self::refused(address, problem),
+        }
+    }
+
     pub(crate) fn may(&self, scope: Scope) -> bool {
         self.allowed.as_ref().is_ok_and(|scopes| scopes.allow(scope))
     }
@@ -66,42 +78,60 @@ impl Client {
 
 /// Finds out who asks, by the API key if there is one; refuses nobody yet. What others than the API's users carry is theirs: whoever
 /// handles it checks it.
-pub(crate) async fn identify(
-    State((app, traffic)): State<(App, Traffic)>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let address = address_of(&app, &request);
-    let client = match auth::bearer(request.headers()) {
-        _ if traffic != Traffic::Api => Client::at(address, Ok(Scopes::default())),
-        Some(token) => by_key(&app, token, address).await,
-        None if app.settings.keys_required => {
-            let detail = "This gateway wants an API key: `Authorization: Bearer <key>`.";
-            Client::at(address, Err(auth::unauthorized(detail)))
-        }
-        None => Client::at(address, Ok(Scopes::ALL)),
-    };
-    request.extensions_mut().insert(client);
-    next.run(request).await
+#[derive(Clone)]
+pub(crate) struct Identify {
+    pub app: App,
+    pub traffic: Traffic,
 }
 
-/// A key that is presented is checked, whether one is wanted or not: who presents a wrong one must not think that it is right.
-async fn by_key(app: &App, token: &str, address: IpAddr) -> Client {
-    if let Some(place) = key::find(token, &app.settings.api_keys) {
-        return Client::with_key(Principal::ConfiguredKey(place), Scopes::ALL);
-    }
-    let checked = match KeyToken::parse(token) {
-        // Whoever guesses too much is not looked up any more; who comes from the same address with a key that is known here, is.
-        Some(token) => {
-            let may_ask = || !app.limiter.has_guessed_enough(address);
-            app.keyring.check(&token, may_ask).await.map(|scopes| (Principal::Key(token.id), scopes))
+impl Stage for Identify {
+    type Kept = ();
+
+    /// A key that is presented is checked, whether one is wanted or not: who presents a wrong one must not think that it is right.
+    fn enter(&self, request: Request) -> Entry<()> {
+        let address = address_of(&self.app, &request);
+        let presented = auth::bearer(request.headers()).filter(|_| self.traffic == Traffic::Api);
+        let Some(presented) = presented else { return passed(request, self.without_key(address)) };
+        if let Some(place) = key::find(presented, &self.app.settings.api_keys) {
+            return passed(request, Client::with_key(Principal::ConfiguredKey(place), Scopes::ALL));
         }
-        None => Err(auth::unauthorized("This API key is not known here.")),
-    };
-    match checked {
-        Ok((principal, scopes)) => Client::with_key(principal, scopes),
-        Err(problem) => Client { is_guess: problem.code == Code::Unauthorized, ..Client::at(address, Err(problem)) },
+        let Some(token) = KeyToken::parse(presented) else {
+            return passed(request, Client::refused(address, auth::unauthorized("This API key is not known here.")));
+        };
+        if let Some(verdict) = self.app.keyring.recall(&token) {
+            return passed(request, Client::of(token.id, verdict, address));
+        }
+        let app = self.app.clone();
+        Entry::Later(Box::pin(async move {
+            // Whoever guesses too much is not looked up any more; who comes from the same address with a key that is known here, is.
+            let may_ask = || !app.limiter.has_guessed_enough(address);
+            let verdict = app.keyring.check(&token, may_ask).await;
+            passed(request, Client::of(token.id, verdict, address))
+        }))
     }
+
+    fn leave(&self, (): (), response: Response) -> Exit {
+        response.into()
+    }
+}
+
+impl Identify {
+    fn without_key(&self, address: IpAddr) -> Client {
+        let detail = "This gateway wants an API key: `Authorization: Bearer <key>`.";
+        Client::at(
+            address,
+            match self.traffic {
+                Traffic::Tokens | Traffic::Workers => Ok(Scopes::default()),
+                Traffic::Api if self.app.settings.keys_required => Err(auth::unauthorized(detail)),
+                Traffic::Api => Ok(Scopes::ALL),
+            },
+        )
+    }
+}
+
+fn passed(mut request: Request, client: Client) -> Entry<()> {
+    request.extensions_mut().insert(client);
+    Entry::Passed(request, ())
 }
 
 fn address_of(app: &App, request: &Request) -> IpAddr {

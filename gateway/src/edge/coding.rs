@@ -6,13 +6,13 @@ use std::io::Write;
 
 use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use taskmaster_openapi::Problem;
+use taskmaster_service::stage::{Entry, Exit, Stage};
 
 /// A smaller answer fits into one packet anyway.
 const SIZE_BYTES_MIN: u64 = 1024;
@@ -22,17 +22,28 @@ const INLINE_BYTES_MAX: usize = 128 * 1024;
 const TYPES: [&str; 4] = ["application/json", "application/problem+json", "application/javascript", "text/"];
 
 /// Compresses answers, and has every answer that depends on `Accept-Encoding` say so by `Vary`.
-pub(crate) async fn compress(request: Request, next: Next) -> Response {
-    let wanted = accepts_gzip(request.headers()) && request.method() != Method::HEAD;
-    let mut response = next.run(request).await;
-    let encoded_already = response.headers().contains_key(header::CONTENT_ENCODING);
-    let is_compressible = !encoded_already && is_compressible(&response);
-    if is_compressible || encoded_already || response.status() == StatusCode::NOT_MODIFIED {
-        response.headers_mut().append(header::VARY, HeaderValue::from_static("accept-encoding"));
+#[derive(Debug, Clone)]
+pub(crate) struct Compress;
+
+impl Stage for Compress {
+    /// Whether the client wants it.
+    type Kept = bool;
+
+    fn enter(&self, request: Request) -> Entry<bool> {
+        let wanted = accepts_gzip(request.headers()) && request.method() != Method::HEAD;
+        Entry::Passed(request, wanted)
     }
-    match wanted && is_compressible {
-        true => compressed(response).await,
-        false => response,
+
+    fn leave(&self, wanted: bool, mut response: Response) -> Exit {
+        let encoded_already = response.headers().contains_key(header::CONTENT_ENCODING);
+        let is_compressible = !encoded_already && is_compressible(&response);
+        if is_compressible || encoded_already || response.status() == StatusCode::NOT_MODIFIED {
+            response.headers_mut().append(header::VARY, HeaderValue::from_static("accept-encoding"));
+        }
+        match wanted && is_compressible {
+            true => Exit::Later(Box::pin(compressed(response))),
+            false => response.into(),
+        }
     }
 }
 

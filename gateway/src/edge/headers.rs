@@ -3,8 +3,7 @@
 use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, header};
-use taskmaster_openapi::Problem;
-use taskmaster_service::stage::Stage;
+use taskmaster_service::stage::{Entry, Exit, Stage};
 
 /// Answers of the API are neither pages nor parts of pages.
 const NO_CONTENT_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
@@ -30,11 +29,11 @@ pub(crate) struct Secured {
 impl Stage for Secured {
     type Kept = ();
 
-    fn enter(&self, _: &mut Request) -> Result<(), Problem> {
-        Ok(())
+    fn enter(&self, request: Request) -> Entry<()> {
+        Entry::Passed(request, ())
     }
 
-    fn leave(&self, (): (), mut response: Response) -> Response {
+    fn leave(&self, (): (), mut response: Response) -> Exit {
         let headers = response.headers_mut();
         headers.reserve(EVERYWHERE.len() + 1);
         for (name, value) in EVERYWHERE {
@@ -43,6 +42,6 @@ impl Stage for Secured {
         if self.over_tls {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, HTTPS_ONLY);
         }
-        response
+        response.into()
     }
 }

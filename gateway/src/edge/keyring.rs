@@ -59,6 +59,14 @@ impl Keyring {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What a token allows, where that is known here.
+    pub(crate) fn recall(&self, token: &KeyToken) -> Option<Result<Scopes, Problem>> {
+        match self.memory().recall(token.id, &token.hash(), Instant::now()) {
+            Recalled::Settled(verdict) => Some(verdict.map_err(refused)),
+            Recalled::Strange | Recalled::Doubtful(_) => None,
+        }
+    }
+
     /// What a token allows. Unless the database may be asked, only tokens that are remembered are right.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode};
 use taskmaster_openapi::{Code, Problem};
-use taskmaster_service::stage::Stage;
+use taskmaster_service::stage::{Entry, Exit, Stage};
 use uuid::Uuid;
 
 use crate::app::App;
@@ -56,18 +56,41 @@ impl Class {
 #[derive(Debug)]
 pub(crate) struct Limiter {
     /// In the order of [`Class::ALL`]; none is no limit.
-    buckets: [Option<Buckets>; 3],
+    quotas: [Option<Quota>; 3],
+}
+
+/// The quota of each client in one class.
+#[derive(Debug)]
+struct Quota {
+    buckets: Buckets,
+    /// What every answer says of it.
+    policy: HeaderValue,
+}
+
+impl Quota {
+    fn new(class: Class, per_minute: u32, now: Instant) -> Option<Self> {
+        let policy = HeaderValue::try_from(policy(class, per_minute)).ok()?;
+        Some(Self { buckets: Buckets::new(per_minute, now)?, policy })
+    }
 }
 
 impl Limiter {
     pub(crate) fn new(limits: RateLimits) -> Self {
         let now = Instant::now();
-        let RateLimits { reads, writes, wrong_keys } = limits;
-        Self { buckets: [reads, writes, wrong_keys].map(|per_minute| Buckets::new(per_minute, now)) }
+        let per_minute = |class| match class {
+            Class::Reads => limits.reads,
+            Class::Writes => limits.writes,
+            Class::WrongKeys => limits.wrong_keys,
+        };
+        Self { quotas: Class::ALL.map(|class| Quota::new(class, per_minute(class), now)) }
+    }
+
+    fn quota(&self, class: Class) -> Option<&Quota> {
+        self.quotas[class as usize].as_ref()
     }
 
     fn of(&self, class: Class) -> Option<&Buckets> {
-        self.buckets[class as usize].as_ref()
+        self.quota(class).map(|quota| &quota.buckets)
     }
 
     /// Whether an address has presented as many wrong keys as it may.
@@ -102,12 +125,13 @@ impl Limiter {
     }
 }
 
-/// The headers that say how a quota stands.
-fn headers(class: Class, verdict: Verdict) -> [(HeaderName, String); 2] {
-    let name = class.name();
-    let policy = format!("\"{name}\";q={};w=60", verdict.per_minute);
-    let limit = format!("\"{name}\";r={};t={}", verdict.remaining, verdict.reset_seconds);
-    [(POLICY, policy), (LIMIT, limit)]
+fn policy(class: Class, per_minute: u32) -> String {
+    format!("\"{}\";q={per_minute};w=60", class.name())
+}
+
+/// How a quota stands.
+fn standing(class: Class, verdict: Verdict) -> String {
+    format!("\"{}\";r={};t={}", class.name(), verdict.remaining, verdict.reset_seconds)
 }
 
 fn refusal(class: Class, verdict: Verdict) -> Problem {
@@ -119,8 +143,10 @@ fn refusal(class: Class, verdict: Verdict) -> Problem {
             format!("At most {per_minute} wrong API keys a minute from one address; try again in {seconds} s.")
         }
     };
-    let problem = Problem::new(Code::RateLimited, detail).retry_after_seconds(seconds);
-    headers(class, verdict).into_iter().fold(problem, |problem, (name, value)| problem.with_header(name, value))
+    Problem::new(Code::RateLimited, detail)
+        .retry_after_seconds(seconds)
+        .with_header(POLICY, policy(class, per_minute))
+        .with_header(LIMIT, standing(class, verdict))
 }
 
 /// Refuses clients that ask too often, and tells all of them how their quota stands. Who has the answer already (304) pays nothing.
@@ -130,41 +156,39 @@ pub(crate) struct Quotas(pub App);
 impl Stage for Quotas {
     type Kept = Option<(Class, Principal, Verdict)>;
 
-    fn enter(&self, request: &mut Request) -> Result<Self::Kept, Problem> {
-        let Some(client) = request.extensions().get::<Client>() else { return Ok(None) };
-        let (class, principal) = (Class::of(request, client), client.principal);
-        let Some(buckets) = self.0.limiter.of(class) else { return Ok(None) };
+    fn enter(&self, request: Request) -> Entry<Self::Kept> {
+        let Some(client) = request.extensions().get::<Client>() else { return Entry::Passed(request, None) };
+        let (class, principal) = (Class::of(&request, client), client.principal);
+        let Some(Quota { buckets, .. }) = self.0.limiter.quota(class) else { return Entry::Passed(request, None) };
         let verdict = buckets.take(principal, Instant::now());
         match verdict.allowed {
-            true => Ok(Some((class, principal, verdict))),
-            false => Err(refusal(class, verdict)),
+            true => Entry::Passed(request, Some((class, principal, verdict))),
+            false => Entry::Refused(refusal(class, verdict)),
         }
     }
 
-    fn leave(&self, counted: Self::Kept, mut response: Response) -> Response {
-        let Some((class, principal, mut verdict)) = counted else { return response };
-        if response.status() == StatusCode::NOT_MODIFIED
-            && let Some(buckets) = self.0.limiter.of(class)
-        {
+    fn leave(&self, counted: Self::Kept, mut response: Response) -> Exit {
+        let Some((class, principal, mut verdict)) = counted else { return response.into() };
+        let Some(Quota { buckets, policy }) = self.0.limiter.quota(class) else { return response.into() };
+        if response.status() == StatusCode::NOT_MODIFIED {
             verdict = buckets.give_back(principal, Instant::now(), verdict);
         }
-        for (name, value) in headers(class, verdict) {
-            response.headers_mut().extend(HeaderValue::try_from(value).map(|value| (name, value)));
-        }
-        response
+        let headers = response.headers_mut();
+        headers.insert(POLICY, policy.clone());
+        headers.extend(HeaderValue::try_from(standing(class, verdict)).map(|standing| (LIMIT, standing)));
+        response.into()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::response::IntoResponse;
     use http::header;
 
     #[test]
     fn a_refusal_says_by_headers_what_the_draft_wants() {
         let verdict = Verdict { allowed: false, per_minute: 100, remaining: 0, reset_seconds: 7 };
-        let response = refusal(Class::Writes, verdict).into_response();
+        let response = refusal(Class::Writes, verdict).written(Response::default());
         let header = |name: HeaderName| response.headers()[name].to_str().unwrap().to_owned();
         assert_eq!(header(POLICY), "\"writes\";q=100;w=60");
         assert_eq!(header(LIMIT), "\"writes\";r=0;t=7");
