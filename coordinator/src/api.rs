@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
+use axum::response::IntoResponse;
 use axum::routing::{delete, get, post};
 use http::{HeaderMap, StatusCode, header};
 use taskmaster_openapi::checks::Findings;
 use taskmaster_openapi::client::WorkerClient;
 use taskmaster_openapi::coordinator::{
-    CoordinatorApi, HeartbeatRequest, HeartbeatResponse, UpdateTaskStatusRequest, UpdateTaskStatusResponse, WorkerList,
-    paths,
+    HeartbeatRequest, HeartbeatResponse, UpdateTaskStatusRequest, UpdateTaskStatusResponse, WorkerList, paths,
 };
 use taskmaster_openapi::documents;
 use taskmaster_openapi::report::StatusReport;
@@ -207,8 +207,6 @@ async fn remove_worker(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn document() -> Result<([(header::HeaderName, &'static str); 1], String), Problem> {
-    use utoipa::OpenApi;
-    let text = documents::to_json(&CoordinatorApi::openapi()).map_err(|_| Problem::internal())?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], text))
+async fn document() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], documents::COORDINATOR)
 }

@@ -1,5 +1,6 @@
 //! Swagger UI and the OpenAPI documents, all from this program: nothing is fetched from anywhere else.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
@@ -20,11 +21,11 @@ use crate::conditional::Fixed;
 const DOCS_CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
     img-src 'self' data:; font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The paths below which the documents are served, with the names under which Swagger UI lists them.
-const DOCUMENTS: [(&str, &str); 3] = [
-    ("TaskMaster: the API", gateway::paths::DOCUMENT),
-    ("Coordinator: what workers say to it", coordinator::paths::DOCUMENT),
-    ("Worker: what coordinators say to it", worker::paths::DOCUMENT),
+/// The documents: the names under which Swagger UI lists them, their paths, and what they are.
+const DOCUMENTS: [(&str, &str, &str); 3] = [
+    ("TaskMaster: the API", gateway::paths::DOCUMENT, documents::GATEWAY),
+    ("Coordinator: what workers say to it", coordinator::paths::DOCUMENT, documents::COORDINATOR),
+    ("Worker: what coordinators say to it", worker::paths::DOCUMENT, documents::WORKER),
 ];
 
 /// The page, with `{{settings}}` for what `docs.js` needs to know.
@@ -37,10 +38,7 @@ const SWAGGER_UI: [&str; 4] =
     ["swagger-ui.css", "swagger-ui-bundle.js", "swagger-ui-standalone-preset.js", "favicon-32x32.png"];
 
 /// `/docs`, and the documents that it shows. Where keys are required the page asks for one.
-///
-/// # Errors
-/// When a document cannot be written as JSON.
-pub(crate) fn router(keys_required: bool) -> serde_json::Result<Router> {
+pub(crate) fn router(keys_required: bool) -> Router {
     let options = || layers::options(&[Method::GET]);
     let mut router = Router::new()
         .route("/", get(|| async { moved(DOCS) }).merge(options()))
@@ -51,21 +49,26 @@ pub(crate) fn router(keys_required: bool) -> serde_json::Result<Router> {
         let parts = parts.clone();
         let serve = async move |file: Option<Path<String>>, headers: HeaderMap| {
             let name = file.map(|path| path.0).unwrap_or_default();
-            parts.get(name.as_str()).map_or_else(no_such_part, |part| part.answer(&headers))
+            parts.get(name.as_str()).map_or_else(no_such_part, |part| of_the_page(part.answer(&headers)))
         };
         router = router.route(path, get(serve).merge(options()));
     }
-    for (name, document) in documents::all() {
-        let text = Fixed::new("application/json", Bytes::from(documents::to_json(&document)?));
-        let text = Arc::new(text);
-        let serve = async move |headers: HeaderMap| text.answer(&headers);
-        router = router.route(&format!("/openapi/v1/{name}"), get(serve).merge(options()));
+    for (_, path, text) in DOCUMENTS {
+        let document = Arc::new(Part::new("application/json", text.into()));
+        let serve = async move |headers: HeaderMap| document.answer(&headers);
+        router = router.route(path, get(serve).merge(options()));
     }
-    Ok(router)
+    router
+}
+
+fn of_the_page(mut response: Response) -> Response {
+    let policy = HeaderValue::from_static(DOCS_CONTENT_POLICY);
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    response
 }
 
 fn page(keys_required: bool) -> String {
-    let documents: Vec<_> = DOCUMENTS.iter().map(|(name, url)| json!({"name": name, "url": url})).collect();
+    let documents: Vec<_> = DOCUMENTS.iter().map(|(name, url, _)| json!({"name": name, "url": url})).collect();
     PAGE.replace("{{settings}}", &json!({"documents": documents, "keys_required": keys_required}).to_string())
 }
 
@@ -73,7 +76,7 @@ fn moved(to: &'static str) -> Response {
     (StatusCode::FOUND, [(header::LOCATION, to)]).into_response()
 }
 
-/// A part of the page.
+/// A part of the page, or a document.
 struct Part {
     content_type: String,
     bytes: Bytes,
@@ -94,7 +97,11 @@ fn parts(keys_required: bool) -> HashMap<&'static str, Part> {
     for name in SWAGGER_UI {
         match utoipa_swagger_ui::serve(name, Arc::default()) {
             Ok(Some(asset)) => {
-                parts.insert(name, Part::new(asset.content_type, asset.bytes.into_owned().into()));
+                let bytes = match asset.bytes {
+                    Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+                    Cow::Owned(bytes) => bytes.into(),
+                };
+                parts.insert(name, Part::new(asset.content_type, bytes));
             }
             Ok(None) => tracing::error!(name, "Swagger UI has no such file"),
             Err(error) => tracing::error!(%error, name, "Swagger UI cannot be served"),
@@ -109,11 +116,7 @@ impl Part {
     }
 
     fn answer(&self, headers: &HeaderMap) -> Response {
-        let fixed = self.fixed.get_or_init(|| Fixed::new(&self.content_type, self.bytes.clone()));
-        let mut response = fixed.answer(headers);
-        let policy = HeaderValue::from_static(DOCS_CONTENT_POLICY);
-        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-        response
+        self.fixed.get_or_init(|| Fixed::new(&self.content_type, self.bytes.clone())).answer(headers)
     }
 }
 

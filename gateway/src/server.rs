@@ -54,8 +54,6 @@ pub enum GatewayError {
     Listener(#[from] std::io::Error),
     #[error("the HTTP client cannot be made: {0}")]
     Client(#[from] reqwest::Error),
-    #[error("an OpenAPI document cannot be written: {0}")]
-    Document(#[from] serde_json::Error),
 }
 
 /// Serves the API on the listener until the stop is requested and requests in progress have been answered.
@@ -83,7 +81,7 @@ pub async fn run(
     let (keyring, looking_up) = Keyring::new(store.clone());
     let needs_key = settings.keys_required && settings.api_keys.is_empty();
     let app = App::new(settings, store.clone(), creator, keyring, forwarder, scaler, shutdown.clone());
-    let router = stack(&app, &health)?;
+    let router = stack(&app, &health);
     health.waiting(readiness::NAME, "not asked yet");
 
     let mut background = JoinSet::new();
@@ -196,7 +194,7 @@ async fn share_quotas(app: App, shutdown: Shutdown) {
 /// log line a request, and panics that become problems), then `edge`; and what an API key must allow, which `router` says.
 ///
 /// Each part is one layer of the router, which boxes what it is given, and clones it with every request.
-pub(crate) fn stack(app: &App, health: &Health) -> serde_json::Result<Router> {
+pub(crate) fn stack(app: &App, health: &Health) -> Router {
     let outside = ServiceBuilder::new()
         // A browser asks whether a page may send a request before that is sent, and without an API key.
         .option_layer(app.settings.cors_origins.are_granted().then(|| from_fn_with_state(app.clone(), cors::grant)))
@@ -223,8 +221,8 @@ pub(crate) fn stack(app: &App, health: &Health) -> serde_json::Result<Router> {
     let received = router::of(router::receiving()).layer(edge(Traffic::Tokens));
     let forwarded = router::of(router::forwarded()).layer(edge(Traffic::Workers));
     // Health and documents are open: they tell nothing about anybody's tasks.
-    let open = health.router().merge(docs::router(app.settings.keys_required)?);
-    Ok(layers::wrap(api.merge(received).merge(forwarded).with_state(app.clone()).merge(open)).layer(outside))
+    let open = health.router().merge(docs::router(app.settings.keys_required));
+    layers::wrap(api.merge(received).merge(forwarded).with_state(app.clone()).merge(open)).layer(outside)
 }
 
 /// A service whose work is done in a span of the request.

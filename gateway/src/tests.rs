@@ -79,7 +79,7 @@ impl Gateway {
         let (keyring, looking_up) = Keyring::new(store.clone());
         background.spawn(looking_up);
         let app = App::new(settings, store, creator, keyring, forwarder, scaler, Shutdown::new());
-        let router = server::stack(&app, &Health::new()).unwrap();
+        let router = server::stack(&app, &Health::new());
         Self { router, app, _creating: background }
     }
 

@@ -39,3 +39,6 @@ pub mod client;
 pub mod documents;
 
 pub use problem::{Code, FieldError, Problem};
+
+/// The media type of JSON merge patches (RFC 7396).
+pub const MERGE_PATCH_JSON: &str = "application/merge-patch+json";

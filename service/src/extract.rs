@@ -7,11 +7,11 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, header};
+use http::{HeaderMap, Method, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use taskmaster_openapi::object::Object;
-use taskmaster_openapi::{Code, Problem, limits};
+use taskmaster_openapi::{Code, MERGE_PATCH_JSON, Problem, limits};
 
 /// A JSON body of at most `LIMIT_BYTES`, with `Content-Type: application/json`. Unknown fields are refused where the type says so.
 ///
@@ -39,17 +39,24 @@ impl<T: serde::Serialize, const LIMIT_BYTES: usize> IntoResponse for Json<T, LIM
     }
 }
 
-/// Refuses a request whose body is not announced as JSON.
+/// Refuses a request whose body is not announced as JSON; what `PATCH` takes may be announced as a merge patch too (RFC 7396).
 ///
 /// # Errors
 /// `unsupported_media_type`.
 pub fn require_json(request: &Request) -> Result<(), Problem> {
     let given = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
     let essence = given.split(';').next().unwrap_or("").trim();
-    if essence.eq_ignore_ascii_case("application/json") {
-        return Ok(());
+    let taken: &[&str] = match *request.method() {
+        Method::PATCH => &["application/json", MERGE_PATCH_JSON],
+        _ => &["application/json"],
+    };
+    match taken.iter().any(|taken| essence.eq_ignore_ascii_case(taken)) {
+        true => Ok(()),
+        false => {
+            let detail = format!("must be {}", taken.join(" or "));
+            Err(Problem::field(Code::UnsupportedMediaType, "Content-Type", detail))
+        }
     }
-    Err(Problem::field(Code::UnsupportedMediaType, "Content-Type", "must be application/json"))
 }
 
 /// Refuses a request with a header that is longer than what its document allows.
@@ -299,6 +306,22 @@ mod tests {
         assert_eq!(
             negative.errors[0].detail,
             "invalid value: number `-1`, expected a whole number, 0 or more at line 1 column 20"
+        );
+    }
+
+    #[test]
+    fn a_merge_patch_may_be_announced_as_one_and_nothing_else_may() {
+        let taken = |method: Method, media: &str| {
+            let request = Request::builder().method(method).header(header::CONTENT_TYPE, media);
+            require_json(&request.body(Body::empty()).unwrap()).is_ok()
+        };
+        for media in ["application/json", "application/merge-patch+json", "Application/Merge-Patch+JSON; charset=utf-8"]
+        {
+            assert!(taken(Method::PATCH, media), "{media}");
+        }
+        assert!(
+            !taken(Method::POST, "application/merge-patch+json")
+                && !taken(Method::PATCH, "application/json-patch+json")
         );
     }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use utoipa::openapi::schema::{AdditionalProperties, SchemaType, Type};
-use utoipa::openapi::{Object, ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema};
+use utoipa::openapi::{Object, ObjectBuilder, OneOfBuilder, OpenApi as Document, Ref, RefOr, Schema};
+
+use crate::MERGE_PATCH_JSON;
 
 /// What a merge patch changes, every object within it, and how the patch of each is called.
 const PATCHES: [(&str, &str); 5] = [
@@ -24,6 +26,16 @@ pub(super) fn add(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
             (patch.description, patch.example) = (first.description.clone(), first.example.clone());
         }
         schemas.insert(name.into(), RefOr::T(Schema::Object(patch)));
+    }
+}
+
+/// What `PATCH` takes is a merge patch, and may be announced as one.
+pub(super) fn announce(document: &mut Document) {
+    for operation in document.paths.paths.values_mut().filter_map(|item| item.patch.as_mut()) {
+        let Some(RefOr::T(body)) = &mut operation.request_body else { continue };
+        if let Some(json) = body.content.get("application/json").cloned() {
+            body.content.insert(MERGE_PATCH_JSON.into(), json);
+        }
     }
 }
 

@@ -31,6 +31,7 @@ impl Modify for Schemas {
             close_variants(schema);
             each(schema, &mut bound_by_format);
         }
+        merge_patch::announce(document);
         for operation in super::operations_mut(document) {
             each_of(operation, &mut bound_by_format);
         }

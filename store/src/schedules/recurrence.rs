@@ -14,6 +14,7 @@ use std::time::Duration;
 use chrono::{DateTime, Datelike, NaiveDateTime, Offset, SubsecRound, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
+use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 use sha2::{Digest, Sha256};
 use taskmaster_openapi::limits;
@@ -64,7 +65,7 @@ impl Recurrence {
         // The hour stands before day, month and weekday.
         let by_elapsed_hours = fields.len().checked_sub(4).is_some_and(|hour| fields[hour].starts_with('*'));
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-        let cron = parser.parse(&fields.join(" ")).map_err(|error| WrongRecurrence::Cron(error.to_string()))?;
+        let cron = parser.parse(&fields.join(" ")).map_err(|error| wrong_field(&parser, &fields, &error))?;
         Ok(Self::of(Beat::Cron { cron: Box::new(cron), zone, by_elapsed_hours }))
     }
 
@@ -176,6 +177,27 @@ fn fields_of(expression: &str) -> Result<Vec<&str>, WrongRecurrence> {
             "must have five fields (minute, hour, day, month, weekday), or six with seconds first, and has {count}"
         ))),
     }
+}
+
+/// Says which field it is that cannot be read: the parser does not. Tried one by one, with every other one as `*`.
+fn wrong_field(parser: &CronParser, fields: &[&str], error: &CronError) -> WrongRecurrence {
+    let all = ["second", "minute", "hour", "day of the month", "month", "weekday"];
+    let names = &all[all.len().saturating_sub(fields.len())..];
+    let alone = |at: usize| {
+        let mut others = vec!["*"; fields.len()];
+        others[at] = fields[at];
+        parser.parse(&others.join(" ")).err()
+    };
+    let why = |error: &CronError| {
+        let text = error.to_string();
+        let text = text.strip_prefix("Component error: ").unwrap_or(&text).trim_end_matches('.');
+        let mut rest = text.chars();
+        rest.next().into_iter().flat_map(char::to_lowercase).chain(rest).collect::<String>()
+    };
+    let wrong = names.iter().zip(fields).enumerate().find_map(|(at, (name, field))| {
+        alone(at).map(|error| format!("cannot be read: {name} `{field}`: {}", why(&error)))
+    });
+    WrongRecurrence::Cron(wrong.unwrap_or_else(|| format!("cannot be read: {}", why(error))))
 }
 
 fn floor(at: DateTime<Utc>) -> DateTime<Utc> {

@@ -103,6 +103,15 @@ fn what_cannot_be_read_is_refused_and_what_never_fires_says_so() {
     for wrong in ["", "* * * *", "* * * * * * *", "61 * * * *", "@reboot", "@every 5s", "a b c d e", "0 0 0 * *"] {
         assert!(matches!(Recurrence::cron(wrong, "UTC"), Err(WrongRecurrence::Cron(_))), "{wrong}");
     }
+    for (wrong, told) in [
+        ("61 * * * *", "cannot be read: minute `61`: number out of bounds"),
+        ("0 61 * * * *", "cannot be read: minute `61`: number out of bounds"),
+        ("0 0 * FOO *", "cannot be read: month `FOO`: "),
+        ("0 0 é * *", "cannot be read: day of the month `é`: "),
+    ] {
+        let text = Recurrence::cron(wrong, "UTC").unwrap_err().to_string();
+        assert!(text.starts_with(told), "{wrong}: {text}");
+    }
     assert!(matches!(Recurrence::cron("@daily", "Mars/Olympus"), Err(WrongRecurrence::TimeZone)));
     for never in ["0 0 30 2 *", "0 0 31 4,6,9,11 *"] {
         assert_eq!(Recurrence::cron(never, "Europe/Berlin").unwrap().next(at("2026-01-01T00:00:00Z")), None, "{never}");
