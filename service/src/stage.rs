@@ -23,8 +23,10 @@ pub trait Stage: Clone {
     /// Looks at a request.
     fn enter(&self, request: Request) -> Entry<Self::Kept>;
 
-    /// Looks at the answer.
-    fn leave(&self, kept: Self::Kept, response: Response) -> Exit;
+    /// Looks at the answer; it stays as it is where a stage only looks at requests.
+    fn leave(&self, _: Self::Kept, response: Response) -> Exit {
+        response.into()
+    }
 }
 
 /// What becomes of a request at a stage.
@@ -67,10 +69,6 @@ impl<C: Fn(&Request) -> Result<(), Problem> + Clone> Stage for Guard<C> {
             Ok(()) => Entry::Passed(request, ()),
             Err(problem) => Entry::Refused(problem),
         }
-    }
-
-    fn leave(&self, (): (), response: Response) -> Exit {
-        response.into()
     }
 }
 

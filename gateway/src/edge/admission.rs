@@ -2,9 +2,10 @@
 //!
 //! Each kind of traffic has a lane with places of its own. Who finds none waits in line, and is refused when that takes too long: after
 //! a burst, a second; but where the line has not been empty for a tenth of one, or has turned somebody away within the last second, no
-//! longer than requests take to be worked on (the idea of CoDel, RFC 8289: a line that stands is of use to nobody). Such a line serves as many as there are places in that time: who
-//! finds more before it is refused at once, and costs next to nothing. So an answer comes within about twice of what the work takes,
-//! however many ask. Whoever waits for something else, an end or the rest of its body, has no place meanwhile.
+//! longer than requests take to be worked on (the idea of CoDel, RFC 8289: a line that stands is of use to nobody). Such a line serves as
+//! many as there are places in that time: who finds more before it is refused at once, and costs next to nothing. So an answer comes
+//! within about twice of what the work takes, however many ask. Whoever waits for something else, an end or the rest of its body, has no
+//! place meanwhile.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -3,14 +3,13 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::extract::{ConnectInfo, Request};
-use axum::response::Response;
 use http::HeaderMap;
 use ipnet::IpNet;
 use taskmaster_openapi::key::{Scope, Scopes};
 use taskmaster_openapi::{Code, Problem};
 use taskmaster_service::auth;
 use taskmaster_service::places::site;
-use taskmaster_service::stage::{Entry, Exit, Stage};
+use taskmaster_service::stage::{Entry, Stage};
 use taskmaster_store::keys::{KeyId, KeyToken};
 use uuid::Uuid;
 
@@ -108,10 +107,6 @@ impl Stage for Identify {
             let verdict = app.keyring.check(&token, may_ask).await;
             passed(request, Client::of(token.id, verdict, address))
         }))
-    }
-
-    fn leave(&self, (): (), response: Response) -> Exit {
-        response.into()
     }
 }
 
