@@ -15,6 +15,7 @@ use taskmaster_openapi::task::{ErrorCode, TaskError, TaskStatus, Work};
 use taskmaster_store::claim::{Band, BandFrom, ClaimedTask};
 use taskmaster_store::outcome::WorkerReport;
 use taskmaster_store::rescue::RescueLimits;
+use taskmaster_store::schedules::fire::Untended;
 use taskmaster_store::{DatabaseArgs, Due, Store, TaskToCreate};
 use uuid::Uuid;
 
@@ -273,6 +274,8 @@ async fn schedules_that_are_not_due_cost_nothing() {
         let idle = async |store: &Store| {
             assert_eq!(store.fire_schedules().await.unwrap().schedules, 0);
             assert!(store.next_schedule_ms().await.unwrap().unwrap() > 0.0);
+            let untended = store.untended_schedules().await.unwrap();
+            assert_eq!(untended, Untended { waiting: false, failing: false });
             assert!(!store.start_waiting().await.unwrap() && !store.pause_failing_schedules().await.unwrap());
             assert_eq!(store.rearm_schedules().await.unwrap().schedules, 0);
         };

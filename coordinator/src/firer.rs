@@ -64,7 +64,9 @@ impl Firer {
             self.next_rearm = now + REARM_EVERY;
         }
         if now >= self.next_tend {
-            let more = store.start_waiting().await? | store.pause_failing_schedules().await?;
+            let untended = store.untended_schedules().await?;
+            let more = untended.waiting && store.start_waiting().await?;
+            let more = untended.failing && store.pause_failing_schedules().await? || more;
             self.next_tend = if more { now } else { now + TEND_EVERY };
         }
         if now >= self.next_fire {

@@ -58,9 +58,9 @@ impl Sweeper {
         let coordinator = &self.coordinator;
         let store = &coordinator.store;
         let given = Instant::now();
-        let peers = store.coordinator_alive(coordinator.id, &coordinator.address).await?;
+        let around = store.coordinator_alive(coordinator.id, &coordinator.address).await?;
         let was_alive = coordinator.shared().is_alive(Instant::now());
-        coordinator.shared().sign_of_life(given, peers);
+        coordinator.shared().sign_of_life(given, around.coordinators);
         if !was_alive {
             coordinator.room.notify_one();
         }
@@ -74,15 +74,17 @@ impl Sweeper {
         if !finished.doubtful.is_empty() {
             store.forget_ended_claims(&finished.doubtful).await?;
         }
-        url_workers::look_after(coordinator).await?;
+        if around.has_url_workers || !coordinator.shared().urls.is_empty() {
+            url_workers::look_after(coordinator).await?;
+        }
         self.leave_to_others().await?;
         let buried = self.bury().await?;
         let rescued = store.rescue(&self.limits(asked || buried)).await?;
         if rescued > 0 {
             tracing::info!(tasks = rescued, "rescued tasks");
         }
-        let expired = store.expire_detached().await?;
-        if expired > 0 {
+        if around.has_silent_targets {
+            let expired = store.expire_detached().await?;
             tracing::info!(tasks = expired, "targets did not call back in time");
         }
         self.keep_up().await

@@ -63,6 +63,10 @@ impl Reach {
 }
 
 impl Urls {
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
     pub fn has(&self, worker_id: &str) -> bool {
         self.known.contains_key(worker_id)
     }
@@ -325,8 +329,8 @@ pub(crate) async fn stay(coordinator: &Coordinator) {
         }
         let given = Instant::now();
         let alive = coordinator.store.coordinator_alive(coordinator.id, &coordinator.address).await;
-        if let Ok(peers) = coordinator.noted(alive) {
-            coordinator.shared().sign_of_life(given, peers);
+        if let Ok(around) = coordinator.noted(alive) {
+            coordinator.shared().sign_of_life(given, around.coordinators);
         }
         let beats: Vec<Beat> = ids.iter().filter_map(|id| last_beat(coordinator, id)).collect();
         let _ = coordinator.noted(coordinator.store.beat(&beats).await);

@@ -56,7 +56,18 @@ pub struct Coordinator {
 
 from_row!(Coordinator { id, address, workers });
 
-/// Heartbeats are signs of life, not facts to keep: losing the last second of them in a crash is harmless.
+/// What a coordinator learns with its sign of life.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Surroundings {
+    /// The live coordinators, itself included.
+    pub coordinators: Vec<Coordinator>,
+    /// There are workers that are only a URL.
+    pub has_url_workers: bool,
+    /// Some target that was to call back has been silent for too long.
+    pub has_silent_targets: bool,
+}
+
+/// Signs of life are no facts to keep: losing the last second of them in a crash is harmless, and nobody waits for a disk.
 const BEAT: &str = "
 with beat as (
     select * from unnest($1::text[], $2::text[], $3::integer[], $4::integer[], $5::text[], $6::text[], $7::boolean[], $8::uuid[])
@@ -67,12 +78,26 @@ with beat as (
     on conflict (id) do update
        set address = excluded.address, slots = excluded.slots, held = excluded.held, abilities = excluded.abilities,
            labels = excluded.labels, draining = excluded.draining, home = excluded.home, seen_at = now()
-    returning id, (xmax <> 0) as known, drain_requested
+    returning id, (xmax <> 0) as known, drain_requested, set_config('synchronous_commit', 'off', true)
 ), noted as (
     insert into event_inbox (type, workers, n)
     select 7, array_agg(id), count(*) from kept where not known having count(*) > 0
 )
 select id, known, drain_requested from kept";
+
+const COORDINATOR_ALIVE: &str = "
+with alive as (
+    insert into coordinators (id, address) values ($1, $2)
+    on conflict (id) do update set address = excluded.address, seen_at = now()
+    returning id, address, set_config('synchronous_commit', 'off', true)
+), live as (
+    select id, address from alive
+    union all select id, address from coordinators where id <> $1 and seen_at > now() - $3 * interval '1 second'
+)
+select c.id, c.address, (select count(*) from workers w where w.home = c.id) as workers,
+       exists (select from url_workers) as has_url_workers,
+       exists (select from detached where expires_at <= now()) as has_silent_targets
+  from live c order by c.id limit 100";
 
 const REMOVE: &str = "
 with gone as (
@@ -88,8 +113,6 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn beat(&self, beats: &[Beat]) -> Result<Vec<BeatAnswer>, StoreError> {
-        let mut transaction = self.begin().await?;
-        sqlx::query("set local synchronous_commit = off").execute(&mut *transaction).await?;
         let answers: Vec<BeatAnswer> = sqlx::query_as(BEAT)
             .bind(beats.iter().map(|b| b.worker_id.clone()).collect::<Vec<_>>())
             .bind(beats.iter().map(|b| b.address.clone()).collect::<Vec<_>>())
@@ -99,39 +122,31 @@ impl Store {
             .bind(beats.iter().map(|b| to_json(&b.labels)).collect::<Result<Vec<_>, _>>()?)
             .bind(beats.iter().map(|b| b.draining).collect::<Vec<_>>())
             .bind(beats.iter().map(|b| b.home).collect::<Vec<_>>())
-            .fetch_all(&mut *transaction)
+            .fetch_all(&self.pool)
             .await?;
-        transaction.commit().await?;
         if answers.iter().any(|answer| !answer.known) {
             self.events_waiting.notify_one();
         }
         Ok(answers)
     }
 
-    /// A sign of life of a coordinator; gives back every live one.
+    /// A sign of life of a coordinator, with a look around: one statement, since every coordinator asks it every second.
     ///
     /// # Errors
     /// When the database is not available.
-    pub async fn coordinator_alive(&self, id: Uuid, address: &str) -> Result<Vec<Coordinator>, StoreError> {
-        let mut transaction = self.begin().await?;
-        sqlx::query("set local synchronous_commit = off").execute(&mut *transaction).await?;
-        sqlx::query(
-            "insert into coordinators (id, address) values ($1, $2)
-             on conflict (id) do update set address = excluded.address, seen_at = now()",
-        )
-        .bind(id)
-        .bind(address)
-        .execute(&mut *transaction)
-        .await?;
-        let live = sqlx::query_as(
-            "select c.id, c.address, (select count(*) from workers w where w.home = c.id) as workers
-               from coordinators c where seen_at > now() - $1 * interval '1 second' order by c.id limit 100",
-        )
-        .bind(COORDINATOR_LEASE_SECONDS)
-        .fetch_all(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(live)
+    pub async fn coordinator_alive(&self, id: Uuid, address: &str) -> Result<Surroundings, StoreError> {
+        let rows = sqlx::query(COORDINATOR_ALIVE)
+            .bind(id)
+            .bind(address)
+            .bind(COORDINATOR_LEASE_SECONDS)
+            .fetch_all(&self.pool)
+            .await?;
+        let is = |column| rows.first().map_or(Ok(false), |row| row.try_get(column));
+        Ok(Surroundings {
+            has_url_workers: is("has_url_workers")?,
+            has_silent_targets: is("has_silent_targets")?,
+            coordinators: rows.iter().map(Coordinator::from_row).collect::<Result<_, _>>()?,
+        })
     }
 
     /// A coordinator leaves; coordinators that died a minute ago or more are forgotten with it.

@@ -11,7 +11,7 @@ pub mod edit;
 pub mod recurrence;
 pub mod runs;
 
-mod fire;
+pub mod fire;
 mod ledger;
 mod plan;
 

@@ -11,6 +11,7 @@ use crate::create::stored_sql;
 use crate::database::Store;
 use crate::detached;
 use crate::error::StoreError;
+use crate::row::from_row;
 
 use super::edit::pause;
 use super::ledger::{Advances, Runs};
@@ -34,6 +35,24 @@ pub struct Fired {
     pub schedules: usize,
     /// There may be more that are due.
     pub more: bool,
+}
+
+/// Whether there is any of what coordinators tend to besides what is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Untended {
+    /// An occurrence can start that has waited for the run before: see [`Store::start_waiting`].
+    pub waiting: bool,
+    /// Runs have FAILED: see [`Store::pause_failing_schedules`].
+    pub failing: bool,
+}
+
+from_row!(Untended { waiting, failing });
+
+/// Of schedules: their occurrence that waits can start.
+macro_rules! can_start {
+    () => {
+        "waiting_fire_at is not null and paused_at is null and not exists (select from tasks t where t.id = s.last_task_id)"
+    };
 }
 
 /// A schedule that is locked, and to be looked at.
@@ -162,18 +181,30 @@ impl Store {
         .await?)
     }
 
+    /// Whether there is anything to tend: one statement, since every coordinator asks it every second.
+    ///
+    /// # Errors
+    /// When the database is not available.
+    pub async fn untended_schedules(&self) -> Result<Untended, StoreError> {
+        const SQL: &str = concat!(
+            "select exists (select from schedules s where ",
+            can_start!(),
+            ") as waiting, exists (select from schedule_failures) as failing"
+        );
+        Ok(sqlx::query_as(SQL).fetch_one(&self.pool).await?)
+    }
+
     /// Starts what has waited for the run before, where that has ended. Gives back whether there may be more.
     ///
     /// # Errors
     /// When the database is not available.
     pub async fn start_waiting(&self) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
-        let rows: Vec<(Uuid, DateTime<Utc>)> = sqlx::query_as(
-            "select id, waiting_fire_at from schedules s
-              where waiting_fire_at is not null and paused_at is null
-                and not exists (select from tasks t where t.id = s.last_task_id)
-              order by id limit $1 for update skip locked",
-        )
+        let rows: Vec<(Uuid, DateTime<Utc>)> = sqlx::query_as(concat!(
+            "select id, waiting_fire_at from schedules s where ",
+            can_start!(),
+            " order by id limit $1 for update skip locked"
+        ))
         .bind(FIRED_TOGETHER)
         .fetch_all(&mut *transaction)
         .await?;
