@@ -1,7 +1,6 @@
 //! What users do to tasks: cancel and retry.
 
 use sqlx::types::Json;
-use sqlx::{Postgres, Transaction};
 use taskmaster_openapi::gateway::TaskFilter;
 use taskmaster_openapi::limits;
 use taskmaster_openapi::task::{Task, TaskStatus};
@@ -11,6 +10,7 @@ use crate::database::Store;
 use crate::detached;
 use crate::error::StoreError;
 use crate::lanes::{Kind, Labels, LaneKey};
+use crate::pool::Transaction;
 use crate::queues::key_lanes::{KeyedWork, Placed};
 
 /// What a cancel came to.
@@ -190,10 +190,7 @@ impl Store {
     }
 
     /// The lanes of those of these ended tasks that have flow keys, held by a transaction: those that they were in may be others' now.
-    async fn place_again(
-        &self,
-        ids: &[Uuid],
-    ) -> Result<(Option<Transaction<'static, Postgres>>, (Vec<Uuid>, Vec<i32>)), StoreError> {
+    async fn place_again(&self, ids: &[Uuid]) -> Result<(Option<Transaction>, (Vec<Uuid>, Vec<i32>)), StoreError> {
         let rows: Vec<(Uuid, String, i16, Json<Labels>, String)> = sqlx::query_as(
             "select h.id, l.queue, l.kind, l.requires, h.flow_key from task_history h cross join lateral (select * from lanes where id = h.lane limit 1) l
               where h.id = any($1) and h.flow_key is not null and h.status in (4, 5)",

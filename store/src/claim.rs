@@ -170,7 +170,11 @@ impl Store {
         let asked = Asked { coordinator_id, version, bands, counted: &[], seats, horizon_ms };
         let limited = self.limited_among(bands);
         let claimed = match limited.is_empty() {
-            true => claim_on(&mut *self.pool.acquire().await?, &asked).await?,
+            true => {
+                let mut connection = self.pool.acquire().await?;
+                let claimed = claim_on(&mut connection, &asked).await;
+                connection.answered(claimed)?
+            }
             false => self.claim_within_limits(&asked, limited).await?,
         };
         if !claimed.tasks.is_empty() {

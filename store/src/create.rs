@@ -6,13 +6,14 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Postgres, Row, Transaction};
+use sqlx::{PgConnection, Row};
 use taskmaster_openapi::task::{Callback, RetryPolicy, Task, TaskStatus, Work};
 use uuid::Uuid;
 
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::lanes::{Labels, LaneKey};
+use crate::pool::Transaction;
 use crate::queues::key_lanes::{KeyedWork, Placed};
 use crate::row::{show_callbacks, show_work};
 use crate::trace;
@@ -276,11 +277,7 @@ impl Store {
     }
 
     /// Tasks with flow keys go where those of their key are, in queues with limits by key: the transaction holds their lanes.
-    async fn place(
-        &self,
-        tasks: &[TaskToCreate],
-        columns: &mut Columns,
-    ) -> Result<Option<Transaction<'static, Postgres>>, StoreError> {
+    async fn place(&self, tasks: &[TaskToCreate], columns: &mut Columns) -> Result<Option<Transaction>, StoreError> {
         let wanted: BTreeSet<KeyedWork> = tasks.iter().filter_map(KeyedWork::of).collect();
         if wanted.is_empty() {
             return Ok(None);

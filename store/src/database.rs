@@ -5,12 +5,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{Postgres, Row, SqlSafeStr, Transaction};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Row, SqlSafeStr};
 
 use tokio::sync::{Notify, OnceCell};
 
 use crate::error::StoreError;
+use crate::pool::{Pool, TRUSTED, Transaction};
 use crate::replica::Replica;
 
 /// Settings of the database connections; the defaults are the reference's.
@@ -38,7 +39,7 @@ impl Default for DatabaseArgs {
 #[derive(Debug, Clone)]
 pub struct Store {
     /// Leads to the primary.
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Pool,
     /// What `read_…` may ask instead: see [`crate::replica`].
     pub(crate) replica: Option<Arc<Replica>>,
     pub(crate) lanes: crate::lanes::Lanes,
@@ -80,21 +81,20 @@ impl Store {
         if !writable(&mut connection).await? {
             return Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut));
         }
-        let applied: Option<i64> = sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
-            .fetch_one(&mut *connection)
-            .await?;
+        let applied: sqlx::Result<Option<i64>> =
+            sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
+                .fetch_one(&mut *connection)
+                .await;
+        let applied = connection.answered(applied)?;
         match applied >= MIGRATIONS.iter().map(|(version, ..)| *version).max() {
             true => Ok(()),
             false => Err(StoreError::NotMigrated),
         }
     }
 
-    /// Begins a transaction, in a task of its own: a `begin` that is given up before its answer would leave its connection within a
-    /// transaction that nobody knows of, and what others then do over that connection would not be committed.
-    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
-        let pool = self.pool.clone();
-        let begun = tokio::spawn(async move { pool.begin().await }).await;
-        Ok(begun.map_err(|_| sqlx::Error::WorkerCrashed)??)
+    /// See [`Pool::begin`].
+    pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
+        Ok(self.pool.begin().await?)
     }
 
     /// Whether each connection has a session of the server to itself, as prepared statements, notifications and settings need. A pooler
@@ -121,7 +121,8 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached, or a migration fails (which then changed nothing).
     pub async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
-        migrator().run(&self.pool).await
+        let (pool, _place) = self.pool.below().await?;
+        migrator().run(pool).await
     }
 
     /// Closes all connections.
@@ -163,9 +164,9 @@ pub(crate) enum Role {
 }
 
 /// Connections to a server in this role, made when they are used first.
-pub(crate) fn pool(options: PgConnectOptions, args: &DatabaseArgs, role: Role) -> PgPool {
+pub(crate) fn pool(options: PgConnectOptions, args: &DatabaseArgs, role: Role) -> Pool {
     let port = options.get_port();
-    PgPoolOptions::new()
+    let pool = PgPoolOptions::new()
         .max_connections(args.database_pool_max)
         .idle_timeout(Duration::from_secs(args.database_idle_seconds))
         .acquire_timeout(Duration::from_secs(args.database_connect_seconds))
@@ -185,14 +186,15 @@ pub(crate) fn pool(options: PgConnectOptions, args: &DatabaseArgs, role: Role) -
         })
         .before_acquire(move |connection, meta| {
             Box::pin(async move {
-                if meta.idle_for < Duration::from_secs(1) {
+                if meta.idle_for < TRUSTED {
                     return Ok(true);
                 }
                 suits(connection, role).await
             })
         })
         // PgBouncer refuses start-up parameters that it does not know. Since PostgreSQL 12 floats are exact without this one.
-        .connect_lazy_with(options.application_name("taskmaster").extra_float_digits(None))
+        .connect_lazy_with(options.application_name("taskmaster").extra_float_digits(None));
+    Pool::new(pool, role)
 }
 
 /// What every connection is set to once it is made: as start-up parameters these would not pass PgBouncer.
@@ -223,7 +225,7 @@ async fn session(connection: &mut sqlx::PgConnection) -> sqlx::Result<i32> {
     sqlx::raw_sql("select pg_backend_pid()").fetch_one(connection).await?.try_get(0)
 }
 
-async fn suits(connection: &mut sqlx::PgConnection, role: Role) -> sqlx::Result<bool> {
+pub(crate) async fn suits(connection: &mut sqlx::PgConnection, role: Role) -> sqlx::Result<bool> {
     // Any server that answers may be a replica: how current it is, each read asks by itself.
     Ok(writable(connection).await? || role == Role::Replica)
 }

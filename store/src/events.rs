@@ -192,7 +192,9 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn events_head(&self) -> Result<i64, StoreError> {
-        head(&mut *self.pool.acquire().await?).await
+        let mut connection = self.pool.acquire().await?;
+        let answer = head(&mut connection).await;
+        connection.answered(answer)
     }
 
     /// Events with numbers above `after`, in order: some more than `limit` at most, since batches are not cut.
@@ -200,7 +202,9 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn events_after(&self, after: i64, limit: i64) -> Result<EventPage, StoreError> {
-        self.events_after_on(&mut *self.pool.acquire().await?, after, limit).await
+        let mut connection = self.pool.acquire().await?;
+        let answer = self.events_after_on(&mut connection, after, limit).await;
+        connection.answered(answer)
     }
 
     pub(crate) async fn events_after_on(

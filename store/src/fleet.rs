@@ -180,7 +180,9 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn workers(&self) -> Result<Vec<Worker>, StoreError> {
-        self.workers_on(&mut *self.pool.acquire().await?, Duration::ZERO).await
+        let mut connection = self.pool.acquire().await?;
+        let answer = self.workers_on(&mut connection, Duration::ZERO).await;
+        connection.answered(answer)
     }
 
     /// Those that were there by what a database knows that may be of so long ago.

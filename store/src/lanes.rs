@@ -6,14 +6,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use sqlx::PgExecutor;
 use sqlx::types::Json;
-use sqlx::{PgExecutor, PgPool};
 use taskmaster_openapi::coordinator::Abilities;
 use taskmaster_openapi::limits;
 use taskmaster_openapi::task::Work;
 
 use crate::create::TaskToCreate;
 use crate::error::StoreError;
+use crate::pool::Pool;
 
 /// Labels of a worker, or those that a task requires.
 pub type Labels = BTreeMap<String, String>;
@@ -93,7 +94,7 @@ pub(crate) struct Lanes(Arc<RwLock<Known>>);
 
 impl Lanes {
     /// The lane of a key, made when it is the first of its kind.
-    pub(crate) async fn id_of(&self, pool: &PgPool, key: &LaneKey) -> Result<i32, StoreError> {
+    pub(crate) async fn id_of(&self, pool: &Pool, key: &LaneKey) -> Result<i32, StoreError> {
         if let Some(id) = self.known(key) {
             return Ok(id);
         }
@@ -180,7 +181,7 @@ impl Lanes {
 }
 
 /// Whether there may be one lane more, of this key. Coordinators look at every lane, and no lane ever goes.
-async fn within_bounds(pool: &PgPool, key: &LaneKey) -> Result<(), StoreError> {
+async fn within_bounds(pool: &Pool, key: &LaneKey) -> Result<(), StoreError> {
     let (queues, requirements): (i64, i64) = sqlx::query_as(
         "select (select count(*) from (select queue from lanes where id > 0 union select queue from queues) every where queue <> $1),
                 (select count(*) from lanes where id > 0 and flow = '' and requires <> '{}')",

@@ -25,6 +25,7 @@ pub mod rescue;
 pub mod hooks;
 pub mod installation;
 pub mod keys;
+mod pool;
 pub mod queues;
 pub mod quotas;
 

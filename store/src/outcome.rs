@@ -216,7 +216,8 @@ impl Store {
         if plan.slow.is_empty() {
             // One statement is a transaction by itself.
             let mut connection = self.pool.acquire().await?;
-            start_and_complete(&mut connection, &plan, &mut touched).await?;
+            let done = start_and_complete(&mut connection, &plan, &mut touched).await;
+            connection.answered(done)?;
         } else {
             let mut transaction = self.begin().await?;
             start_and_complete(&mut transaction, &plan, &mut touched).await?;

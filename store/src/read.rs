@@ -71,7 +71,9 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn get(&self, id: Uuid) -> Result<Option<Task>, StoreError> {
-        self.get_on(&mut *self.pool.acquire().await?, id).await
+        let mut connection = self.pool.acquire().await?;
+        let answer = self.get_on(&mut connection, id).await;
+        connection.answered(answer)
     }
 
     pub(crate) async fn get_on(&self, connection: &mut PgConnection, id: Uuid) -> Result<Option<Task>, StoreError> {
@@ -108,7 +110,9 @@ impl Store {
         before: Option<Uuid>,
         page_size: i64,
     ) -> Result<TaskPage, StoreError> {
-        self.list_on(&mut *self.pool.acquire().await?, filter, before, page_size).await
+        let mut connection = self.pool.acquire().await?;
+        let answer = self.list_on(&mut connection, filter, before, page_size).await;
+        connection.answered(answer)
     }
 
     pub(crate) async fn list_on(
@@ -140,7 +144,9 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn attempts(&self, id: Uuid) -> Result<Option<Vec<Attempt>>, StoreError> {
-        self.attempts_on(&mut *self.pool.acquire().await?, id).await
+        let mut connection = self.pool.acquire().await?;
+        let answer = self.attempts_on(&mut connection, id).await;
+        connection.answered(answer)
     }
 
     pub(crate) async fn attempts_on(

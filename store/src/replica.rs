@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPool, Postgres};
+use sqlx::postgres::PgConnectOptions;
 use taskmaster_openapi::coordinator::Worker;
 use taskmaster_openapi::gateway::{Stats, TaskFilter};
 use taskmaster_openapi::task::{Attempt, Task, TaskStatus};
@@ -20,6 +19,7 @@ use uuid::Uuid;
 use crate::backlog::Backlogs;
 use crate::database::{DatabaseArgs, Role, Store, pool};
 use crate::error::StoreError;
+use crate::pool::{Lease, Pool};
 use crate::read::TaskPage;
 
 /// How often the primary is asked how far its log reaches.
@@ -59,7 +59,7 @@ struct Mark {
 /// A server that follows the primary.
 #[derive(Debug)]
 pub(crate) struct Replica {
-    pool: PgPool,
+    pool: Pool,
     backlogs: Backlogs,
     age_max: Duration,
     /// Whether it answered when it was asked last: nobody's request waits for one that does not.
@@ -104,7 +104,8 @@ impl Store {
     pub async fn read_task(&self, id: Uuid) -> Result<Option<Task>, StoreError> {
         let read = async {
             let Some(mut replica) = self.any_replica().await? else { return Ok(None) };
-            Ok(self.get_on(&mut replica, id).await?.filter(|task| task.status == TaskStatus::Complete))
+            let task = self.get_on(&mut replica, id).await;
+            Ok(replica.answered(task)?.filter(|task| task.status == TaskStatus::Complete))
         };
         match self.said_by_replica(read).await {
             Some(task) => Ok(Some(task)),
@@ -120,7 +121,8 @@ impl Store {
         let read = async {
             let Some(mut replica) = self.any_replica().await? else { return Ok(None) };
             let complete = |last: &Attempt| last.status == TaskStatus::Complete;
-            Ok(self.attempts_on(&mut replica, id).await?.filter(|attempts| attempts.last().is_some_and(complete)))
+            let attempts = self.attempts_on(&mut replica, id).await;
+            Ok(replica.answered(attempts)?.filter(|attempts| attempts.last().is_some_and(complete)))
         };
         match self.said_by_replica(read).await {
             Some(attempts) => Ok(Some(attempts)),
@@ -140,7 +142,8 @@ impl Store {
     ) -> Result<Seen<TaskPage>, StoreError> {
         let read = async {
             let Some((mut replica, age)) = self.current_replica().await? else { return Ok(None) };
-            Ok(Some(Seen::aged(age, self.list_on(&mut replica, filter, before, page_size).await?)))
+            let page = self.list_on(&mut replica, filter, before, page_size).await;
+            Ok(Some(Seen::aged(age, replica.answered(page)?)))
         };
         match self.said_by_replica(read).await {
             Some(seen) => Ok(seen),
@@ -189,7 +192,7 @@ impl Store {
         read.ok()?.ok()?
     }
 
-    async fn any_replica(&self) -> Result<Option<PoolConnection<Postgres>>, StoreError> {
+    async fn any_replica(&self) -> Result<Option<Lease>, StoreError> {
         match &self.replica {
             Some(replica) => Ok(Some(replica.pool.acquire().await?)),
             None => Ok(None),
@@ -197,7 +200,7 @@ impl Store {
     }
 
     /// One that is current enough, and how old at most is what it says.
-    async fn current_replica(&self) -> Result<Option<(PoolConnection<Postgres>, Duration)>, StoreError> {
+    async fn current_replica(&self) -> Result<Option<(Lease, Duration)>, StoreError> {
         let Some(replica) = &self.replica else { return Ok(None) };
         let (connection, age) = replica.connection().await?;
         Ok(age.filter(|age| *age <= replica.age_max).map(|age| (connection, age)))
@@ -206,7 +209,7 @@ impl Store {
 
 impl Replica {
     /// Asks the primary how far its log reaches. What it does not answer leaves the marks as they are: they grow old.
-    async fn mark(&self, primary: &PgPool) {
+    async fn mark(&self, primary: &Pool) {
         let at = Instant::now();
         let asked = sqlx::query_scalar("select (pg_current_wal_flush_lsn() - '0/0')::bigint").fetch_one(primary);
         if let Ok(Ok(position)) = tokio::time::timeout(PATIENCE, asked).await {
@@ -231,7 +234,7 @@ impl Replica {
     }
 
     /// A connection, and how old at most is what it says; `None` when that is not known.
-    async fn connection(&self) -> Result<(PoolConnection<Postgres>, Option<Duration>), StoreError> {
+    async fn connection(&self) -> Result<(Lease, Option<Duration>), StoreError> {
         let mut connection = self.pool.acquire().await?;
         // A server that follows nobody has no such position, or one from when it did: it may have gone a way of its own.
         let replayed: Option<i64> = sqlx::query_scalar(

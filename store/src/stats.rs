@@ -28,7 +28,9 @@ impl Store {
     /// When the database is not available.
     pub async fn stats(&self) -> Result<Stats, StoreError> {
         self.advance_events().await?;
-        self.stats_on(&mut *self.pool.acquire().await?, &self.backlogs, Duration::ZERO).await
+        let mut connection = self.pool.acquire().await?;
+        let answer = self.stats_on(&mut connection, &self.backlogs, Duration::ZERO).await;
+        connection.answered(answer)
     }
 
     /// As a database knows them that may be of so long ago.

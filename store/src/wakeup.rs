@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgListener, PgNotification};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::database::Store;
 use crate::error::StoreError;
@@ -50,7 +51,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 pub struct Listener {
     store: Store,
     channels: &'static [Channel],
-    connection: Option<PgListener>,
+    /// With its place in the pool.
+    connection: Option<(PgListener, OwnedSemaphorePermit)>,
     heard_at: Instant,
 }
 
@@ -60,7 +62,7 @@ impl Listener {
     /// # Errors
     /// When the connection was lost or cannot be made; calling again makes a new one. Callers wait in between.
     pub async fn recv(&mut self) -> Result<Wakeup, StoreError> {
-        let Some(connection) = &mut self.connection else {
+        let Some((connection, _)) = &mut self.connection else {
             self.connection = Some(self.connect().await?);
             self.heard_at = Instant::now();
             return Ok(Wakeup::Connected);
@@ -79,11 +81,12 @@ impl Listener {
         }
     }
 
-    async fn connect(&self) -> Result<PgListener, StoreError> {
-        let mut listener = PgListener::connect_with(&self.store.pool).await?;
+    async fn connect(&self) -> Result<(PgListener, OwnedSemaphorePermit), StoreError> {
+        let (pool, place) = self.store.pool.below().await?;
+        let mut listener = PgListener::connect_with(pool).await?;
         listener.eager_reconnect(false);
         listener.listen_all(self.channels.iter().map(|c| c.name())).await?;
-        Ok(listener)
+        Ok((listener, place))
     }
 }
 

@@ -11,6 +11,7 @@ use super::{SetRow, queue_columns, unset};
 use crate::create::to_json;
 use crate::database::Store;
 use crate::error::StoreError;
+use crate::pool::Transaction;
 use crate::row::status_from;
 
 /// What a change came to.
@@ -57,7 +58,9 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn queues(&self, after: &str, count: i64) -> Result<Vec<Queue>, StoreError> {
-        queues_on(&mut *self.pool.acquire().await?, after, None, count).await
+        let mut connection = self.pool.acquire().await?;
+        let answer = queues_on(&mut connection, after, None, count).await;
+        connection.answered(answer)
     }
 
     /// One queue; `None` where it never had a task, and nothing is set of it.
@@ -65,7 +68,9 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn queue(&self, name: &str) -> Result<Option<Queue>, StoreError> {
-        queue_on(&mut *self.pool.acquire().await?, name).await
+        let mut connection = self.pool.acquire().await?;
+        let answer = queue_on(&mut connection, name).await;
+        connection.answered(answer)
     }
 
     /// Sets limits and defaults of a queue whose revision is still this one; 0 is that of one of which nothing is set.
@@ -168,11 +173,7 @@ impl Store {
         Ok(done.rows_affected())
     }
 
-    async fn finish_queue(
-        &self,
-        mut transaction: sqlx::Transaction<'static, sqlx::Postgres>,
-        name: &str,
-    ) -> Result<Changed, StoreError> {
+    async fn finish_queue(&self, mut transaction: Transaction, name: &str) -> Result<Changed, StoreError> {
         sqlx::query(RAISE).execute(&mut *transaction).await?;
         let queue = queue_on(&mut transaction, name).await?;
         transaction.commit().await?;

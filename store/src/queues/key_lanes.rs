@@ -6,14 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use sqlx::PgConnection;
 use sqlx::types::Json;
-use sqlx::{PgConnection, Postgres, Transaction};
 use taskmaster_openapi::limits;
 
 use crate::create::{TaskToCreate, to_json};
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::lanes::LaneKey;
+use crate::pool::Transaction;
 
 /// Work that the same workers can run, under a flow key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,7 +33,7 @@ impl KeyedWork {
 
 /// A transaction, and the lanes that are held for it.
 pub(crate) struct Placed {
-    pub transaction: Transaction<'static, Postgres>,
+    pub transaction: Transaction,
     pub lanes: HashMap<KeyedWork, i32>,
 }
 

@@ -16,6 +16,7 @@ use crate::create::{Known, OnceKey, TaskToCreate, take_key, to_json};
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::lanes::LaneKey;
+use crate::pool::Transaction;
 use crate::queues::key_lanes::KeyedWork;
 
 use super::plan::wake_at;
@@ -115,7 +116,9 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn schedule(&self, id: Uuid) -> Result<Option<Schedule>, StoreError> {
-        let row = self.schedule_on(&mut *self.pool.acquire().await?, id).await?;
+        let mut connection = self.pool.acquire().await?;
+        let row = self.schedule_on(&mut connection, id).await;
+        let row = connection.answered(row)?;
         Ok(row.map(|row| row.shown(&self.lanes)))
     }
 
@@ -124,7 +127,9 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn whole_schedule(&self, id: Uuid) -> Result<Option<Schedule>, StoreError> {
-        let row = self.schedule_on(&mut *self.pool.acquire().await?, id).await?;
+        let mut connection = self.pool.acquire().await?;
+        let row = self.schedule_on(&mut connection, id).await;
+        let row = connection.answered(row)?;
         Ok(row.map(|row| row.whole(&self.lanes)))
     }
 
@@ -248,10 +253,7 @@ impl Store {
     }
 
     /// Begins a transaction, with the lane of the schedule's tasks. One of a flow key stays the key's for as long as the schedule has it.
-    async fn begin_in_lane(
-        &self,
-        task: &TaskToCreate,
-    ) -> Result<(sqlx::Transaction<'static, sqlx::Postgres>, i32), StoreError> {
+    async fn begin_in_lane(&self, task: &TaskToCreate) -> Result<(Transaction, i32), StoreError> {
         let lane = self.lanes.id_of(&self.pool, &LaneKey::of(task)).await?;
         let Some(work) = KeyedWork::of(task) else { return Ok((self.begin().await?, lane)) };
         let placed = self.begin_placed(BTreeSet::from([work.clone()])).await?;
@@ -259,11 +261,7 @@ impl Store {
         Ok((placed.transaction, lane))
     }
 
-    async fn finish_change(
-        &self,
-        mut transaction: sqlx::Transaction<'static, sqlx::Postgres>,
-        id: Uuid,
-    ) -> Result<Changed, StoreError> {
+    async fn finish_change(&self, mut transaction: Transaction, id: Uuid) -> Result<Changed, StoreError> {
         sqlx::query(NOTIFY).execute(&mut *transaction).await?;
         let row = self.schedule_on(&mut transaction, id).await?;
         transaction.commit().await?;
