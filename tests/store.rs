@@ -16,6 +16,7 @@ use taskmaster_store::claim::{Band, BandFrom, ClaimedTask};
 use taskmaster_store::detached::{Heard, Word};
 use taskmaster_store::outcome::WorkerReport;
 use taskmaster_store::rescue::RescueLimits;
+use taskmaster_store::wakeup::{Channel, Wakeup};
 use taskmaster_store::webhooks::filter::Filter;
 use taskmaster_store::webhooks::push::{Attempted, Unsent};
 use taskmaster_store::webhooks::{Change, Made, WebhookSecret, WebhookSettings};
@@ -476,6 +477,37 @@ async fn a_transaction_whose_beginning_is_given_up_takes_nothing_of_others_with_
     store.create(std::slice::from_ref(&created)).await.unwrap();
     assert!(fixture.store.get(created.id).await.unwrap().is_some(), "it was answered before it was committed");
     store.close().await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_pool_has_no_more_connections_than_it_may_and_all_who_ask_have_their_turn() {
+    let fixture = Fixture::new().await;
+    let sessions = "select pid from pg_stat_activity where application_name = 'taskmaster'";
+    let before: Vec<i32> = sqlx::query_scalar(sessions).fetch_all(&fixture.sql).await.unwrap();
+    let open = async || {
+        let now: Vec<i32> = sqlx::query_scalar(sessions).fetch_all(&fixture.sql).await.unwrap();
+        now.iter().filter(|pid| !before.contains(pid)).count()
+    };
+    let two = DatabaseArgs { database_pool_max: 2, ..DatabaseArgs::default() };
+    let store = Store::new(fixture.server.connect_options(), &two);
+    let created = task(0);
+    store.create(std::slice::from_ref(&created)).await.unwrap();
+    let ask = async || {
+        let asked = (0..50).map(|_| store.get(created.id));
+        assert!(futures::future::join_all(asked).await.iter().all(|task| task.as_ref().unwrap().is_some()));
+    };
+    ask().await;
+    // Both connections are kept warm by now: a listener, and what needs a transaction, find one nevertheless.
+    let mut listener = store.listen(&[Channel::Due]);
+    assert_eq!(listener.recv().await.unwrap(), Wakeup::Connected);
+    ask().await;
+    let claim = TaskClaim { task_id: Uuid::now_v7(), claim: 1 };
+    tokio::join!(ask(), async { store.hand_back(&[claim]).await.unwrap() }, ask());
+    assert_eq!(open().await, 2);
+    drop(listener);
+    store.close().await;
+    until("its connections are closed", async || (open().await == 0).then_some(())).await;
     fixture.stop().await;
 }
 
