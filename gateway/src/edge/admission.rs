@@ -6,6 +6,10 @@
 //! many as there are places in that time: who finds more before it is refused at once, and costs next to nothing. So an answer comes
 //! within about twice of what the work takes, however many ask. Whoever waits for something else, an end or the rest of its body, has no
 //! place meanwhile.
+//!
+//! Where the work is quick, places are free, and requests wait before anybody has looked at them, for this process to come round to
+//! them. So every few milliseconds one of them goes round once more, and says how long that takes ([`Round`]). While it takes too long,
+//! who comes is refused.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +32,12 @@ const STANDS_FOR: Duration = Duration::from_secs(1);
 /// How long a request may wait in a line that stands: as long as the work takes, within these bounds.
 const PATIENCE_MIN: Duration = Duration::from_millis(5);
 const PATIENCE_MAX: Duration = Duration::from_millis(100);
+/// One of the requests goes round this often.
+const ROUND_EVERY: Duration = Duration::from_millis(1);
+/// A round that takes longer is one too many wait for.
+const ROUND_MAX: Duration = Duration::from_millis(2);
+/// For so long a round says something of the next one.
+const ROUND_COUNTS_FOR: Duration = Duration::from_millis(50);
 /// Of how many requests the time of the work is an average.
 const AVERAGED: u64 = 64;
 /// Workers' reports are few and short, and what users ask for must not keep them out.
@@ -48,6 +58,7 @@ pub(crate) enum Traffic {
 #[derive(Debug)]
 pub(crate) struct Admissions {
     all: Arc<Semaphore>,
+    round: Arc<Round>,
     reads: Arc<Lane>,
     writes: Arc<Lane>,
     workers: Arc<Lane>,
@@ -57,7 +68,7 @@ impl Admissions {
     /// At most `all_max` requests in progress, of which so many are worked on at once.
     pub(crate) fn new(all_max: usize, reads: usize, writes: usize) -> Self {
         let (all, lane) = (Arc::new(Semaphore::new(all_max)), |places| Arc::new(Lane::new(places)));
-        Self { all, reads: lane(reads), writes: lane(writes), workers: lane(WORKERS_AT_ONCE) }
+        Self { all, round: Arc::default(), reads: lane(reads), writes: lane(writes), workers: lane(WORKERS_AT_ONCE) }
     }
 
     fn lane(&self, traffic: Traffic, request: &Request) -> &Arc<Lane> {
@@ -83,6 +94,75 @@ impl Admissions {
     pub(crate) async fn occupy(&self, writes: bool) -> Admission {
         let (all, lane) = (self.any().unwrap(), if writes { &self.writes } else { &self.reads });
         Admission::new(all, lane.enter().await.unwrap())
+    }
+}
+
+/// How long this process takes to come round to what there is to do.
+#[derive(Debug)]
+struct Round {
+    began: Instant,
+    /// When somebody went round last, in nanoseconds since the beginning.
+    went_at: AtomicU64,
+    /// Since when it has taken too long each time; 0 while it does not.
+    slow_since: AtomicU64,
+    /// Until when it counts as slow at once, because somebody has been refused for it.
+    stands_until: AtomicU64,
+}
+
+impl Default for Round {
+    fn default() -> Self {
+        let [went_at, slow_since, stands_until] = [(); 3].map(|()| AtomicU64::default());
+        Self { began: Instant::now(), went_at, slow_since, stands_until }
+    }
+}
+
+impl Round {
+    fn now(&self) -> u64 {
+        nanos(self.began.elapsed())
+    }
+
+    /// Whether it is time to go round again: true for one of those who ask.
+    fn is_due(&self) -> bool {
+        let (now, went_at) = (self.now(), self.went_at.load(Ordering::Relaxed));
+        let ago = now.saturating_sub(went_at);
+        let is_due = ago >= nanos(ROUND_EVERY)
+            && self.went_at.compare_exchange(went_at, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if is_due && ago >= nanos(ROUND_COUNTS_FOR) {
+            // How it was in between, nobody knows.
+            self.slow_since.store(0, Ordering::Relaxed);
+        }
+        is_due
+    }
+
+    async fn go(&self) {
+        let began = Instant::now();
+        tokio::task::yield_now().await;
+        self.note(began.elapsed());
+    }
+
+    fn note(&self, took: Duration) {
+        let since = match (took > ROUND_MAX, self.slow_since.load(Ordering::Relaxed)) {
+            (false, _) => 0,
+            (true, 0) => self.now(),
+            (true, since) => since,
+        };
+        self.slow_since.store(since, Ordering::Relaxed);
+    }
+
+    /// Whether requests are to be refused: it takes too long, and not just because of a burst.
+    fn is_too_long(&self) -> bool {
+        let since = self.slow_since.load(Ordering::Relaxed);
+        if since == 0 {
+            return false;
+        }
+        let now = self.now();
+        let stands =
+            now < self.stands_until.load(Ordering::Relaxed) || now.saturating_sub(since) >= nanos(STANDS_AFTER);
+        let is_known = now.saturating_sub(self.went_at.load(Ordering::Relaxed)) < nanos(ROUND_COUNTS_FOR);
+        if stands && is_known {
+            self.stands_until.store(now + nanos(STANDS_FOR), Ordering::Relaxed);
+        }
+        stands && is_known
     }
 }
 
@@ -270,6 +350,30 @@ impl Stage for Admit {
     type Kept = Admission;
 
     fn enter(&self, request: Request) -> Entry<Admission> {
+        let round = &self.app.admissions.round;
+        // Workers' reports are let in: what they end makes room.
+        match self.traffic != Traffic::Workers {
+            true if round.is_due() => {
+                let (admit, round) = (self.clone(), round.clone());
+                Entry::Later(Box::pin(async move {
+                    round.go().await;
+                    admit.in_turn(request)
+                }))
+            }
+            true if round.is_too_long() => Entry::Refused(overloaded()),
+            _ => self.in_turn(request),
+        }
+    }
+
+    fn leave(&self, admission: Admission, response: Response) -> Exit {
+        admission.release();
+        response.into()
+    }
+}
+
+impl Admit {
+    /// A place at once, or one in line.
+    fn in_turn(&self, request: Request) -> Entry<Admission> {
         let admissions = &self.app.admissions;
         let Some(all) = admissions.any() else { return Entry::Refused(overloaded()) };
         let lane = admissions.lane(self.traffic, &request);
@@ -283,11 +387,6 @@ impl Stage for Admit {
                 None => Entry::Refused(overloaded()),
             }
         }))
-    }
-
-    fn leave(&self, admission: Admission, response: Response) -> Exit {
-        admission.release();
-        response.into()
     }
 }
 
@@ -358,6 +457,40 @@ mod tests {
         assert!(matches!(futures::poll!(&mut third), std::task::Poll::Ready(None)), "it would wait behind the second");
         drop(second);
         assert!(futures::poll!(Box::pin(lane.enter())).is_pending(), "nobody waits any more");
+    }
+
+    #[test]
+    fn requests_are_refused_once_rounds_have_taken_too_long_for_a_while_and_until_one_does_not() {
+        let a_second_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+        let round = Round { began: a_second_ago, ..Round::default() };
+        let slow_for = |duration: Duration| {
+            round.note(ROUND_MAX * 2);
+            round.slow_since.store(round.now() - nanos(duration), Ordering::Relaxed);
+        };
+        assert!(round.is_due() && !round.is_due(), "one of those who ask goes");
+        assert!(!round.is_too_long(), "nothing is known yet");
+        slow_for(STANDS_AFTER / 2);
+        assert!(!round.is_too_long(), "it may be a burst");
+        slow_for(STANDS_AFTER);
+        assert!(round.is_too_long());
+        round.note(ROUND_MAX / 2);
+        assert!(!round.is_too_long());
+        round.note(ROUND_MAX * 2);
+        assert!(round.is_too_long(), "at once, as somebody was refused lately");
+        round.went_at.store(round.now() - nanos(ROUND_COUNTS_FOR), Ordering::Relaxed);
+        assert!(!round.is_too_long(), "that is long ago");
+        assert!(round.is_due());
+        assert!(!round.is_too_long(), "and says nothing of what comes");
+    }
+
+    #[tokio::test]
+    async fn who_goes_round_waits_for_all_that_is_to_be_done() {
+        let round = Round::default();
+        let busy = tokio::spawn(async { std::thread::sleep(ROUND_MAX * 2) });
+        round.go().await;
+        assert!(busy.is_finished() && round.slow_since.load(Ordering::Relaxed) > 0);
+        round.go().await;
+        assert_eq!(round.slow_since.load(Ordering::Relaxed), 0);
     }
 
     #[test]
