@@ -10,10 +10,12 @@ use std::time::Duration;
 use sqlx::PgPool;
 use taskmaster::postgres::{Options, PrivatePostgres};
 use taskmaster_openapi::gateway::TaskFilter;
+use taskmaster_openapi::queue::QueueSettings;
 use taskmaster_openapi::report::{ReportCode, ReportStatus, StatusReport, TaskClaim};
 use taskmaster_openapi::task::{ErrorCode, TaskError, TaskStatus, Work};
 use taskmaster_store::claim::{Band, BandFrom, ClaimedTask};
 use taskmaster_store::outcome::WorkerReport;
+use taskmaster_store::queues::edit::Changed;
 use taskmaster_store::rescue::RescueLimits;
 use taskmaster_store::schedules::fire::Untended;
 use taskmaster_store::{DatabaseArgs, Due, Store, TaskToCreate};
@@ -248,6 +250,49 @@ async fn with_statistics_of_a_full_database_that_was_emptied_every_step_reads_no
     fixture.run("alter table tasks set (autovacuum_enabled = off)").await;
     fixture.run("truncate tasks, task_history").await;
     assert_every_step_reads_little(&fixture).await;
+    fixture.stop().await;
+}
+
+/// One claim, by what the store knows of limits: when something was set meanwhile, it reads that, and claims again.
+async fn claim_within_limits(store: &Store, seats: usize) -> Vec<ClaimedTask> {
+    store.load_queues().await.unwrap();
+    let lanes = store.lanes().await.unwrap();
+    let bands: Vec<BandFrom> = Band::of(lanes.iter().map(|lane| lane.id))
+        .map(|band| BandFrom { band, low_water: None, max: usize::MAX })
+        .collect();
+    let claimed = store.claim(Uuid::now_v7(), &bands, &vec![WORKER.to_owned(); seats], 0.0).await.unwrap();
+    assert!(!claimed.is_stale);
+    claimed.tasks
+}
+
+/// As many tasks as one claim takes may run at once, and one of each of these keys; ten times as many wait.
+const KEYS: usize = 200;
+
+#[tokio::test]
+async fn claims_within_limits_read_rows_in_proportion_also_when_nothing_may_be_claimed() {
+    let fixture = Fixture::new().await;
+    fixture.run(MUCH).await;
+    let limits = QueueSettings { concurrency: Some(BATCH as i64), concurrency_by_key: Some(1), ..Default::default() };
+    let keyed = |i: usize| TaskToCreate { flow_key: Some(format!("key-{}", i % KEYS)), ..task("mail", 0, Due::Now) };
+    let tasks: Vec<TaskToCreate> = (0..10 * KEYS).map(keyed).collect();
+    let store = fixture.store();
+    assert!(matches!(store.set_queue("mail", 0, &limits).await.unwrap(), Changed::Done(_)));
+    store.load_queues().await.unwrap();
+    for tasks in tasks.chunks(500) {
+        store.create_ids(tasks).await.unwrap();
+    }
+    store.close().await;
+    // Each key waits by itself, so that a claim looks at each: that is what it reads besides what it takes.
+    let bound = PER_TASK * (BATCH + KEYS) as i64 + BESIDES;
+    for believed in ["analyze", "delete from pg_statistic where starelid = 'tasks'::regclass"] {
+        fixture.run(believed).await;
+        let first = fixture.within(bound, "claiming", async |store| claim_within_limits(store, 2 * BATCH).await).await;
+        assert_eq!(first.len(), BATCH, "{believed}");
+        let more = fixture.within(bound, "claiming more", async |store| claim_within_limits(store, BATCH).await).await;
+        assert_eq!(more.len(), 0, "{believed}");
+        let complete = async |store: &Store| record(store, &first, ReportStatus::Complete).await;
+        fixture.within(bound, "recording", complete).await;
+    }
     fixture.stop().await;
 }
 

@@ -34,7 +34,8 @@ fn main() -> ExitCode {
 
 fn start(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     logging::init(&arguments.log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // What it runs are other processes, and requests: a thread more would only be woken besides.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let shutdown = Shutdown::on_signals()?;
         Ok(taskmaster_worker::run(arguments.worker, Health::new(), shutdown).await?)
