@@ -8,8 +8,8 @@
 //! place meanwhile.
 //!
 //! Where the work is quick, places are free, and requests wait before anybody has looked at them, for this process to come round to
-//! them. So every few milliseconds one of them goes round once more, and says how long that takes ([`Round`]). While it takes too long,
-//! who comes is refused.
+//! them. So every few milliseconds one of them goes round once more, and says how long that takes, and how many came meanwhile
+//! ([`Round`]). While it takes too long, and not because few requests take long, who comes is refused.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -68,7 +68,8 @@ impl Admissions {
     /// At most `all_max` requests in progress, of which so many are worked on at once.
     pub(crate) fn new(all_max: usize, reads: usize, writes: usize) -> Self {
         let (all, lane) = (Arc::new(Semaphore::new(all_max)), |places| Arc::new(Lane::new(places)));
-        Self { all, round: Arc::default(), reads: lane(reads), writes: lane(writes), workers: lane(WORKERS_AT_ONCE) }
+        let round = Arc::new(Round::new(reads));
+        Self { all, round, reads: lane(reads), writes: lane(writes), workers: lane(WORKERS_AT_ONCE) }
     }
 
     fn lane(&self, traffic: Traffic, request: &Request) -> &Arc<Lane> {
@@ -100,7 +101,11 @@ impl Admissions {
 /// How long this process takes to come round to what there is to do.
 #[derive(Debug)]
 struct Round {
+    /// As many requests may come within a round, however long it takes: they could be worked on at once.
+    few: u64,
     began: Instant,
+    /// Requests that have come.
+    came: AtomicU64,
     /// When somebody went round last, in nanoseconds since the beginning.
     went_at: AtomicU64,
     /// Since when it has taken too long each time; 0 while it does not.
@@ -109,20 +114,19 @@ struct Round {
     stands_until: AtomicU64,
 }
 
-impl Default for Round {
-    fn default() -> Self {
-        let [went_at, slow_since, stands_until] = [(); 3].map(|()| AtomicU64::default());
-        Self { began: Instant::now(), went_at, slow_since, stands_until }
-    }
-}
-
 impl Round {
+    fn new(places: usize) -> Self {
+        let [came, went_at, slow_since, stands_until] = [(); 4].map(|()| AtomicU64::default());
+        Self { few: places as u64, began: Instant::now(), came, went_at, slow_since, stands_until }
+    }
+
     fn now(&self) -> u64 {
         nanos(self.began.elapsed())
     }
 
-    /// Whether it is time to go round again: true for one of those who ask.
+    /// Counts one that has come. Whether it is time to go round again: true for one of those who ask.
     fn is_due(&self) -> bool {
+        self.came.fetch_add(1, Ordering::Relaxed);
         let (now, went_at) = (self.now(), self.went_at.load(Ordering::Relaxed));
         let ago = now.saturating_sub(went_at);
         let is_due = ago >= nanos(ROUND_EVERY)
@@ -135,13 +139,13 @@ impl Round {
     }
 
     async fn go(&self) {
-        let began = Instant::now();
+        let (began, before) = (Instant::now(), self.came.load(Ordering::Relaxed));
         tokio::task::yield_now().await;
-        self.note(began.elapsed());
+        self.note(began.elapsed(), self.came.load(Ordering::Relaxed) - before);
     }
 
-    fn note(&self, took: Duration) {
-        let since = match (took > ROUND_MAX, self.slow_since.load(Ordering::Relaxed)) {
+    fn note(&self, took: Duration, came: u64) {
+        let since = match (took > ROUND_MAX && came > self.few, self.slow_since.load(Ordering::Relaxed)) {
             (false, _) => 0,
             (true, 0) => self.now(),
             (true, since) => since,
@@ -462,9 +466,9 @@ mod tests {
     #[test]
     fn requests_are_refused_once_rounds_have_taken_too_long_for_a_while_and_until_one_does_not() {
         let a_second_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
-        let round = Round { began: a_second_ago, ..Round::default() };
+        let round = Round { began: a_second_ago, ..Round::new(4) };
         let slow_for = |duration: Duration| {
-            round.note(ROUND_MAX * 2);
+            round.note(ROUND_MAX * 2, 5);
             round.slow_since.store(round.now() - nanos(duration), Ordering::Relaxed);
         };
         assert!(round.is_due() && !round.is_due(), "one of those who ask goes");
@@ -473,20 +477,27 @@ mod tests {
         assert!(!round.is_too_long(), "it may be a burst");
         slow_for(STANDS_AFTER);
         assert!(round.is_too_long());
-        round.note(ROUND_MAX / 2);
+        round.note(ROUND_MAX / 2, 5);
         assert!(!round.is_too_long());
-        round.note(ROUND_MAX * 2);
+        round.note(ROUND_MAX * 2, 5);
         assert!(round.is_too_long(), "at once, as somebody was refused lately");
         round.went_at.store(round.now() - nanos(ROUND_COUNTS_FOR), Ordering::Relaxed);
         assert!(!round.is_too_long(), "that is long ago");
         assert!(round.is_due());
         assert!(!round.is_too_long(), "and says nothing of what comes");
+        slow_for(STANDS_AFTER);
+        round.note(ROUND_MAX * 2, 4);
+        assert!(!round.is_too_long(), "few take long, and would not be quicker if others were refused");
     }
 
     #[tokio::test]
     async fn who_goes_round_waits_for_all_that_is_to_be_done() {
-        let round = Round::default();
-        let busy = tokio::spawn(async { std::thread::sleep(ROUND_MAX * 2) });
+        let round = Arc::new(Round::new(0));
+        let coming = round.clone();
+        let busy = tokio::spawn(async move {
+            coming.is_due();
+            std::thread::sleep(ROUND_MAX * 2);
+        });
         round.go().await;
         assert!(busy.is_finished() && round.slow_since.load(Ordering::Relaxed) > 0);
         round.go().await;
