@@ -511,6 +511,27 @@ async fn a_pool_has_no_more_connections_than_it_may_and_all_who_ask_have_their_t
     fixture.stop().await;
 }
 
+#[tokio::test]
+async fn a_connection_that_has_fallen_silent_while_it_was_idle_makes_room_for_a_new_one() {
+    let fixture = Fixture::new().await;
+    let one = DatabaseArgs { database_pool_max: 1, database_connect_seconds: 1, ..DatabaseArgs::default() };
+    let store = Store::new(fixture.server.connect_options(), &one);
+    until("it is connected", async || store.ping().await.ok()).await;
+    let newest =
+        "select pid from pg_stat_activity where application_name = 'taskmaster' order by backend_start desc limit 1";
+    let backend: i32 = sqlx::query_scalar(newest).fetch_one(&fixture.sql).await.unwrap();
+    // SAFETY: a system call on plain numbers.
+    let signal = |signal| assert_eq!(unsafe { libc::kill(backend, signal) }, 0);
+    signal(libc::SIGSTOP);
+    // Idle for longer than a connection is trusted without asking.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert!(store.ping().await.is_err());
+    until("it is connected again", async || store.ping().await.ok()).await;
+    signal(libc::SIGCONT);
+    store.close().await;
+    fixture.stop().await;
+}
+
 /// A webhook that wants to hear of every task that is cancelled.
 async fn webhook(store: &Store) -> Webhook {
     let filter = Filter { events: vec![EventType::TaskCancelled], queues: Vec::new(), tags: Vec::new(), only: None };

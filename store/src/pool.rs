@@ -116,11 +116,13 @@ impl Inner {
     /// The one that was used last, or one of sqlx's.
     async fn any(&self) -> sqlx::Result<Out> {
         let warm = self.warm().pop();
-        if let Some(mut out) = warm {
-            if out.used_at.elapsed() < TRUSTED || suits(&mut out.connection, self.role).await.unwrap_or(false) {
+        if let Some(out) = warm {
+            if out.used_at.elapsed() < TRUSTED {
                 return Ok(out);
             }
-            out.connection.close_on_drop();
+            if let Some(out) = Asked(Some(out)).still_suits(self.role).await {
+                return Ok(out);
+            }
         }
         let now = Instant::now();
         Ok(Out { connection: self.sqlx.acquire().await?, since: now, used_at: now })
@@ -150,6 +152,23 @@ impl Drop for Inner {
         if Handle::try_current().is_err() {
             std::mem::forget(warm);
         }
+    }
+}
+
+/// A connection that is asked whether it still leads to where it should. One that does not, or does not answer for as long as somebody waits
+/// for it, is closed at once: the place that it has is wanted for another.
+struct Asked(Option<Out>);
+
+impl Asked {
+    async fn still_suits(mut self, role: Role) -> Option<Out> {
+        let suits = suits(&mut self.0.as_mut()?.connection, role).await.unwrap_or(false);
+        self.0.take_if(|_| suits)
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        drop(self.0.take().map(|out| out.connection.detach()));
     }
 }
 

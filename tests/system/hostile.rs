@@ -19,7 +19,7 @@ use crate::support::{Process, System};
 /// Requests in all.
 const REQUESTS: usize = 10_000;
 /// Connections at once.
-const CONCURRENCY: usize = 32;
+const CONCURRENCY: usize = 16;
 /// Connections that begin a request, and hold it open while all others are made.
 const SLOW_CLIENTS: usize = 200;
 /// How much more memory the process may have after all requests than after the first tenth of them.
