@@ -137,13 +137,20 @@ fn report(claimed: &ClaimedTask, status: ReportStatus) -> WorkerReport {
 }
 
 async fn claim(store: &Store, tasks: usize) -> Vec<ClaimedTask> {
+    let claimed = claim_at_most(store, tasks).await;
+    assert_eq!(claimed.len(), tasks);
+    claimed
+}
+
+/// One claim from everything there is, by what the store knows of limits.
+async fn claim_at_most(store: &Store, seats: usize) -> Vec<ClaimedTask> {
     let lanes = store.lanes().await.unwrap();
     let bands: Vec<BandFrom> = Band::of(lanes.iter().map(|lane| lane.id))
         .map(|band| BandFrom { band, low_water: None, max: usize::MAX })
         .collect();
-    let claimed = store.claim(Uuid::now_v7(), &bands, &vec![WORKER.to_owned(); tasks], 0.0).await.unwrap().tasks;
-    assert_eq!(claimed.len(), tasks);
-    claimed
+    let claimed = store.claim(Uuid::now_v7(), &bands, &vec![WORKER.to_owned(); seats], 0.0).await.unwrap();
+    assert!(!claimed.is_stale);
+    claimed.tasks
 }
 
 async fn record(store: &Store, claimed: &[ClaimedTask], status: ReportStatus) {
@@ -253,16 +260,10 @@ async fn with_statistics_of_a_full_database_that_was_emptied_every_step_reads_no
     fixture.stop().await;
 }
 
-/// One claim, by what the store knows of limits: when something was set meanwhile, it reads that, and claims again.
+/// One claim, by limits that the store has to read first.
 async fn claim_within_limits(store: &Store, seats: usize) -> Vec<ClaimedTask> {
     store.load_queues().await.unwrap();
-    let lanes = store.lanes().await.unwrap();
-    let bands: Vec<BandFrom> = Band::of(lanes.iter().map(|lane| lane.id))
-        .map(|band| BandFrom { band, low_water: None, max: usize::MAX })
-        .collect();
-    let claimed = store.claim(Uuid::now_v7(), &bands, &vec![WORKER.to_owned(); seats], 0.0).await.unwrap();
-    assert!(!claimed.is_stale);
-    claimed.tasks
+    claim_at_most(store, seats).await
 }
 
 /// As many tasks as one claim takes may run at once, and one of each of these keys; ten times as many wait.

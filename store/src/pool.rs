@@ -87,9 +87,9 @@ impl Pool {
     /// sqlx's pool, for what takes a connection of it by itself, and the place for that.
     ///
     /// # Errors
-    /// When it is closed.
+    /// When there is no place in time.
     pub async fn below(&self) -> sqlx::Result<(&PgPool, OwnedSemaphorePermit)> {
-        let place = self.place().await?;
+        let place = tokio::time::timeout(self.0.timeout, self.place()).await.unwrap_or(Err(Error::PoolTimedOut))?;
         // What is warm makes room.
         drop(self.0.warm().pop());
         Ok((&self.0.sqlx, place))
