@@ -98,36 +98,61 @@ impl Admissions {
     }
 }
 
+/// Whether a queue stands, or is only what a burst has left.
+#[derive(Debug)]
+struct Standing {
+    began: Instant,
+    /// Until when it counts as one that stands because somebody was turned away, in nanoseconds since the beginning.
+    until: AtomicU64,
+}
+
+impl Standing {
+    fn new(began: Instant) -> Self {
+        Self { began, until: AtomicU64::default() }
+    }
+
+    /// Nanoseconds since the beginning.
+    fn now(&self) -> u64 {
+        nanos(self.began.elapsed())
+    }
+
+    /// Whether a queue stands that has been there since then: for a while, or somebody has been turned away lately. One that has only
+    /// just been emptied would fill up again at once.
+    fn since(&self, then: u64) -> bool {
+        let now = self.now();
+        now < self.until.load(Ordering::Relaxed) || now.saturating_sub(then) >= nanos(STANDS_AFTER)
+    }
+
+    /// Somebody is turned away.
+    fn renew(&self) {
+        self.until.store(self.now() + nanos(STANDS_FOR), Ordering::Relaxed);
+    }
+}
+
 /// How long this process takes to come round to what there is to do.
 #[derive(Debug)]
 struct Round {
     /// As many requests may come within a round, however long it takes: they could be worked on at once.
     few: u64,
-    began: Instant,
+    standing: Standing,
     /// Requests that have come.
     came: AtomicU64,
     /// When somebody went round last, in nanoseconds since the beginning.
     went_at: AtomicU64,
     /// Since when it has taken too long each time; 0 while it does not.
     slow_since: AtomicU64,
-    /// Until when it counts as slow at once, because somebody has been refused for it.
-    stands_until: AtomicU64,
 }
 
 impl Round {
     fn new(places: usize) -> Self {
-        let [came, went_at, slow_since, stands_until] = [(); 4].map(|()| AtomicU64::default());
-        Self { few: places as u64, began: Instant::now(), came, went_at, slow_since, stands_until }
-    }
-
-    fn now(&self) -> u64 {
-        nanos(self.began.elapsed())
+        let [came, went_at, slow_since] = [(); 3].map(|()| AtomicU64::default());
+        Self { few: places as u64, standing: Standing::new(Instant::now()), came, went_at, slow_since }
     }
 
     /// Counts one that has come. Whether it is time to go round again: true for one of those who ask.
     fn is_due(&self) -> bool {
         self.came.fetch_add(1, Ordering::Relaxed);
-        let (now, went_at) = (self.now(), self.went_at.load(Ordering::Relaxed));
+        let (now, went_at) = (self.standing.now(), self.went_at.load(Ordering::Relaxed));
         let ago = now.saturating_sub(went_at);
         let is_due = ago >= nanos(ROUND_EVERY)
             && self.went_at.compare_exchange(went_at, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
@@ -147,7 +172,7 @@ impl Round {
     fn note(&self, took: Duration, came: u64) {
         let since = match (took > ROUND_MAX && came > self.few, self.slow_since.load(Ordering::Relaxed)) {
             (false, _) => 0,
-            (true, 0) => self.now(),
+            (true, 0) => self.standing.now(),
             (true, since) => since,
         };
         self.slow_since.store(since, Ordering::Relaxed);
@@ -159,14 +184,12 @@ impl Round {
         if since == 0 {
             return false;
         }
-        let now = self.now();
-        let stands =
-            now < self.stands_until.load(Ordering::Relaxed) || now.saturating_sub(since) >= nanos(STANDS_AFTER);
-        let is_known = now.saturating_sub(self.went_at.load(Ordering::Relaxed)) < nanos(ROUND_COUNTS_FOR);
-        if stands && is_known {
-            self.stands_until.store(now + nanos(STANDS_FOR), Ordering::Relaxed);
+        let ago = self.standing.now().saturating_sub(self.went_at.load(Ordering::Relaxed));
+        let is_too_long = ago < nanos(ROUND_COUNTS_FOR) && self.standing.since(since);
+        if is_too_long {
+            self.standing.renew();
         }
-        stands && is_known
+        is_too_long
     }
 }
 
@@ -178,11 +201,9 @@ struct Lane {
     size: usize,
     /// How many wait for one.
     waiting: AtomicUsize,
-    began: Instant,
+    standing: Standing,
     /// When there was a free place last, in nanoseconds since the beginning.
     free_at: AtomicU64,
-    /// Until when the line counts as one that stands, because of whom it has turned away.
-    stands_until: AtomicU64,
     /// How long the work takes on average, in nanoseconds.
     work: AtomicU64,
 }
@@ -190,12 +211,8 @@ struct Lane {
 impl Lane {
     fn new(places: usize) -> Self {
         let (size, places) = (places, Arc::new(Semaphore::new(places)));
-        let [free_at, stands_until, work] = [(); 3].map(|()| AtomicU64::default());
-        Self { places, size, waiting: AtomicUsize::default(), began: Instant::now(), free_at, stands_until, work }
-    }
-
-    fn now(&self) -> u64 {
-        nanos(self.began.elapsed())
+        let [free_at, work] = [(); 2].map(|()| AtomicU64::default());
+        Self { places, size, waiting: AtomicUsize::default(), standing: Standing::new(Instant::now()), free_at, work }
     }
 
     /// A place, at once or within what a request may wait.
@@ -210,7 +227,7 @@ impl Lane {
     /// A place, if there is a free one.
     fn try_enter(self: &Arc<Self>) -> Option<Work> {
         let permit = self.places.clone().try_acquire_owned().ok()?;
-        self.free_at.store(self.now(), Ordering::Relaxed);
+        self.free_at.store(self.standing.now(), Ordering::Relaxed);
         Some(self.working(permit))
     }
 
@@ -226,18 +243,15 @@ impl Lane {
             }
         };
         let Some(Ok(permit)) = permit else {
-            self.stands_until.store(self.now() + nanos(STANDS_FOR), Ordering::Relaxed);
+            self.standing.renew();
             return None;
         };
         Some(self.working(permit))
     }
 
-    /// Whether the line has not been empty for a while, or has turned somebody away lately: one that has only just been emptied would
-    /// fill up again at once.
+    /// Whether the line has not been empty for a while, or has turned somebody away lately.
     fn stands(&self) -> bool {
-        let now = self.now();
-        now < self.stands_until.load(Ordering::Relaxed)
-            || now.saturating_sub(self.free_at.load(Ordering::Relaxed)) >= nanos(STANDS_AFTER)
+        self.standing.since(self.free_at.load(Ordering::Relaxed))
     }
 
     fn working(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Work {
@@ -356,16 +370,19 @@ impl Stage for Admit {
     fn enter(&self, request: Request) -> Entry<Admission> {
         let round = &self.app.admissions.round;
         // Workers' reports are let in: what they end makes room.
-        match self.traffic != Traffic::Workers {
-            true if round.is_due() => {
-                let (admit, round) = (self.clone(), round.clone());
-                Entry::Later(Box::pin(async move {
-                    round.go().await;
-                    admit.in_turn(request)
-                }))
-            }
-            true if round.is_too_long() => Entry::Refused(overloaded()),
-            _ => self.in_turn(request),
+        if self.traffic == Traffic::Workers {
+            return self.in_turn(request);
+        }
+        if round.is_due() {
+            let (admit, round) = (self.clone(), round.clone());
+            return Entry::Later(Box::pin(async move {
+                round.go().await;
+                admit.in_turn(request)
+            }));
+        }
+        match round.is_too_long() {
+            true => Entry::Refused(overloaded()),
+            false => self.in_turn(request),
         }
     }
 
@@ -425,7 +442,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_takes_the_place_that_becomes_free_and_is_refused_when_none_does() {
         let a_second_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
-        let lane = Arc::new(Lane { began: a_second_ago, ..Lane::new(1) });
+        let lane = Arc::new(Lane { standing: Standing::new(a_second_ago), ..Lane::new(1) });
         let first = lane.enter().await.unwrap();
         let (second, ()) = tokio::join!(lane.enter(), async { drop(first) });
         assert!(second.is_some(), "within the patience for a burst");
@@ -442,7 +459,7 @@ mod tests {
         let lane = Arc::new(Lane::new(1));
         let first = lane.try_enter().unwrap();
         assert!(!lane.stands());
-        lane.stands_until.store(lane.now() + nanos(STANDS_FOR), Ordering::Relaxed);
+        lane.standing.renew();
         drop(first);
         let _second = lane.try_enter().unwrap();
         let began = Instant::now();
@@ -452,7 +469,7 @@ mod tests {
     #[tokio::test]
     async fn who_finds_as_many_in_a_line_that_stands_as_it_has_places_is_refused_at_once() {
         let a_second_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
-        let lane = Arc::new(Lane { began: a_second_ago, ..Lane::new(1) });
+        let lane = Arc::new(Lane { standing: Standing::new(a_second_ago), ..Lane::new(1) });
         let _first = lane.try_enter().unwrap();
         // The line has stood for as long as there is a lane.
         lane.free_at.store(0, Ordering::Relaxed);
@@ -466,10 +483,10 @@ mod tests {
     #[test]
     fn requests_are_refused_once_rounds_have_taken_too_long_for_a_while_and_until_one_does_not() {
         let a_second_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
-        let round = Round { began: a_second_ago, ..Round::new(4) };
+        let round = Round { standing: Standing::new(a_second_ago), ..Round::new(4) };
         let slow_for = |duration: Duration| {
             round.note(ROUND_MAX * 2, 5);
-            round.slow_since.store(round.now() - nanos(duration), Ordering::Relaxed);
+            round.slow_since.store(round.standing.now() - nanos(duration), Ordering::Relaxed);
         };
         assert!(round.is_due() && !round.is_due(), "one of those who ask goes");
         assert!(!round.is_too_long(), "nothing is known yet");
@@ -481,7 +498,7 @@ mod tests {
         assert!(!round.is_too_long());
         round.note(ROUND_MAX * 2, 5);
         assert!(round.is_too_long(), "at once, as somebody was refused lately");
-        round.went_at.store(round.now() - nanos(ROUND_COUNTS_FOR), Ordering::Relaxed);
+        round.went_at.store(round.standing.now() - nanos(ROUND_COUNTS_FOR), Ordering::Relaxed);
         assert!(!round.is_too_long(), "that is long ago");
         assert!(round.is_due());
         assert!(!round.is_too_long(), "and says nothing of what comes");
