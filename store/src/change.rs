@@ -101,13 +101,15 @@ const BULK_PAGES_MAX: usize = 200;
 const BULK_STEP: usize = 1_000;
 
 impl Store {
-    /// Cancels a task.
+    /// Cancels a task, and says how that left it.
     ///
     /// # Errors
     /// When the database is not available.
     pub async fn cancel(&self, id: Uuid) -> Result<Cancel, StoreError> {
-        self.cancel_each(&[id]).await?;
-        Ok(match self.get(id).await? {
+        let (mut transaction, _) = self.begin_cancel(&[id]).await?;
+        let task = self.get_on(&mut transaction, id).await?;
+        self.commit_change(transaction).await?;
+        Ok(match task {
             None => Cancel::NotFound,
             Some(task) if task.status == TaskStatus::Cancelled => Cancel::Cancelled(task),
             Some(task) if task.status.is_terminal() => Cancel::Ended(task),
@@ -115,13 +117,16 @@ impl Store {
         })
     }
 
-    /// Moves a FAILED or CANCELLED task back among the live ones, due now, with all its attempts before it.
+    /// Moves a FAILED or CANCELLED task back among the live ones, due now, with all its attempts before it, and says how that left it:
+    /// QUEUED, though a coordinator may claim it in the next moment.
     ///
     /// # Errors
     /// When the database is not available.
     pub async fn retry(&self, id: Uuid) -> Result<Retry, StoreError> {
-        let moved = self.retry_each(&[id]).await?;
-        Ok(match self.get(id).await? {
+        let (mut transaction, moved) = self.begin_retry(&[id]).await?;
+        let task = self.get_on(&mut transaction, id).await?;
+        self.commit_change(transaction).await?;
+        Ok(match task {
             None => Retry::NotFound,
             Some(task) if moved == 0 => Retry::WrongState(task),
             Some(task) => Retry::Queued(task),
@@ -159,6 +164,13 @@ impl Store {
     }
 
     pub(crate) async fn cancel_each(&self, ids: &[Uuid]) -> Result<(usize, usize), StoreError> {
+        let (transaction, counts) = self.begin_cancel(ids).await?;
+        self.commit_change(transaction).await?;
+        Ok(counts)
+    }
+
+    /// Cancels these, once the transaction is committed: how many are cancelled, and of how many it is requested.
+    async fn begin_cancel(&self, ids: &[Uuid]) -> Result<(Transaction, (usize, usize)), StoreError> {
         let mut transaction = self.begin().await?;
         // The rows' locks first: a claim that is under way decides which of the two ways it is.
         sqlx::query("select from tasks where id = any($1) order by id for update")
@@ -169,28 +181,31 @@ impl Store {
             sqlx::query_as(CANCEL).bind(ids).fetch_one(&mut *transaction).await?;
         // No worker has these: nobody must let go of them.
         let detached = if requested > 0 { detached::cancel(&mut transaction, ids).await? } else { 0 };
-        transaction.commit().await?;
-        self.events_waiting.notify_one();
-        Ok((cancelled as usize + detached, requested as usize - detached))
+        Ok((transaction, (cancelled as usize + detached, requested as usize - detached)))
     }
 
     async fn retry_each(&self, ids: &[Uuid]) -> Result<usize, StoreError> {
-        let (placed, (keyed, lanes)) = self.place_again(ids).await?;
-        let retry = sqlx::query_as(RETRY).bind(ids).bind(keyed).bind(lanes);
-        let (moved, _): (i64, i64) = match placed {
-            None => retry.fetch_one(&self.pool).await?,
-            Some(mut transaction) => {
-                let moved = retry.fetch_one(&mut *transaction).await?;
-                transaction.commit().await?;
-                moved
-            }
-        };
-        self.events_waiting.notify_one();
-        Ok(moved as usize)
+        let (transaction, moved) = self.begin_retry(ids).await?;
+        self.commit_change(transaction).await?;
+        Ok(moved)
     }
 
-    /// The lanes of those of these ended tasks that have flow keys, held by a transaction: those that they were in may be others' now.
-    async fn place_again(&self, ids: &[Uuid]) -> Result<(Option<Transaction>, (Vec<Uuid>, Vec<i32>)), StoreError> {
+    /// Moves those of these that are FAILED or CANCELLED back, once the transaction is committed: how many.
+    async fn begin_retry(&self, ids: &[Uuid]) -> Result<(Transaction, usize), StoreError> {
+        let (mut transaction, (keyed, lanes)) = self.place_again(ids).await?;
+        let (moved, _): (i64, i64) =
+            sqlx::query_as(RETRY).bind(ids).bind(keyed).bind(lanes).fetch_one(&mut *transaction).await?;
+        Ok((transaction, moved as usize))
+    }
+
+    async fn commit_change(&self, transaction: Transaction) -> Result<(), StoreError> {
+        transaction.commit().await?;
+        self.events_waiting.notify_one();
+        Ok(())
+    }
+
+    /// The lanes of those of these ended tasks that have flow keys, held by the transaction: those that they were in may be others' now.
+    async fn place_again(&self, ids: &[Uuid]) -> Result<(Transaction, (Vec<Uuid>, Vec<i32>)), StoreError> {
         let rows: Vec<(Uuid, String, i16, Json<Labels>, String)> = sqlx::query_as(
             "select h.id, l.queue, l.kind, l.requires, h.flow_key from task_history h cross join lateral (select * from lanes where id = h.lane limit 1) l
               where h.id = any($1) and h.flow_key is not null and h.status in (4, 5)",
@@ -199,7 +214,7 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         if rows.is_empty() {
-            return Ok((None, Default::default()));
+            return Ok((self.begin().await?, Default::default()));
         }
         let work = |(id, queue, kind, Json(requires), key): (_, String, _, _, _)| {
             let lane = LaneKey { queue: queue.into(), kind: Kind::from_code(kind), requires };
@@ -217,7 +232,7 @@ impl Store {
             };
             placed.push((*id, lane));
         }
-        Ok((Some(transaction), placed.into_iter().unzip()))
+        Ok((transaction, placed.into_iter().unzip()))
     }
 
     /// Ids that match the filter and are in one of these states.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use futures::StreamExt;
 use serde_json::json;
 use taskmaster_openapi::task::{ErrorCode, TaskStatus};
 
@@ -136,13 +137,26 @@ async fn a_task_whose_attempts_are_used_up_is_failed_and_a_manual_retry_complete
     assert_eq!(target.count(), 2);
 
     broken.store(false, std::sync::atomic::Ordering::Relaxed);
-    // QUEUED when the answer was made, as a rule; a worker may have it already.
-    assert_eq!(system.api.retry(task.id).await.id, task.id);
+    let again = system.api.retry(task.id).await;
+    assert_eq!((again.id, again.status), (task.id, TaskStatus::Queued), "{again:?}");
     let task = system.api.ended(task.id).await;
     assert_eq!(task.status, TaskStatus::Complete, "{task:?}");
     assert_eq!(target.of(task.id).len(), 3);
     assert_eq!(system.api.attempts(task.id).await.len(), 3);
     assert_eq!(system.api.list("").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_retry_answers_with_the_task_queued_however_soon_a_worker_has_it() {
+    let system = System::builder().worker_args(&["--simulate", "0"]).start().await;
+    let asked = (0..200).map(async |_| {
+        let task = system.api.create(json!({"command": "true", "delay_seconds": 3600})).await;
+        system.api.cancel(task.id).await;
+        (system.api.retry(task.id).await.status, system.api.ended(task.id).await.status)
+    });
+    let answers: Vec<_> = futures::stream::iter(asked).buffer_unordered(8).collect().await;
+    let expected = (TaskStatus::Queued, TaskStatus::Complete);
+    assert!(answers.iter().all(|answer| *answer == expected), "{answers:?}");
 }
 
 #[tokio::test]
