@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use taskmaster_openapi::report::TaskClaim;
 use taskmaster_store::StoreError;
-use taskmaster_store::claim::{Band, BandFrom, Claimed, Lane, is_system};
+use taskmaster_store::claim::{Band, BandFrom, Claimed, Lane, Mark, is_system};
 use taskmaster_store::deep::DeepLooks;
 use taskmaster_store::wakeup::{Channel, Listener, Wakeup};
 use tokio::sync::mpsc;
@@ -47,8 +47,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// What is known of a band.
 #[derive(Debug, Clone, Copy, Default)]
 struct Watch {
-    /// Nothing unclaimed is due before.
-    low_water: Option<DateTime<Utc>>,
+    /// Nothing unclaimed comes before.
+    low_water: Option<Mark>,
     /// Something may be due.
     hot: bool,
     /// Something may be due then.
@@ -180,7 +180,7 @@ impl Poller {
             }
             if watch.look_again.is_some_and(|at| at <= now) {
                 (watch.look_again, watch.hot) = (None, true);
-                watch.low_water = watch.low_water.map(|mark| mark - RESCAN);
+                watch.low_water = watch.low_water.map(further_down);
                 watch.below = true;
             }
         }
@@ -199,7 +199,7 @@ impl Poller {
         self.gates.let_all_try();
         let from_the_bottom = self.deep.is_due(now);
         for watch in self.bands.values_mut() {
-            watch.low_water = watch.low_water.filter(|_| !from_the_bottom).map(|mark| mark - RESCAN);
+            watch.low_water = watch.low_water.filter(|_| !from_the_bottom).map(further_down);
             watch.below = true;
         }
         let asked = Instant::now();
@@ -352,7 +352,7 @@ impl Poller {
     /// Above what was claimed in a band, nothing is passed over; below, nothing is left, late commits aside.
     fn raise_marks(&mut self, claimed: &Claimed) {
         for task in &claimed.tasks {
-            let mark = task.run_at.min(claimed.now - LATE_COMMIT);
+            let mark = Mark { run_at: task.run_at, id: task.task_id }.min(Mark::at(claimed.now - LATE_COMMIT));
             let watch = self.bands.entry(task.band).or_default();
             watch.low_water = watch.low_water.max(Some(mark));
         }
@@ -399,6 +399,11 @@ impl Poller {
         }
         Ok(())
     }
+}
+
+/// Where a rescan begins.
+fn further_down(mark: Mark) -> Mark {
+    Mark::at(mark.run_at - RESCAN)
 }
 
 /// From now until a task that is due in so many milliseconds may be claimed.

@@ -34,12 +34,27 @@ impl Band {
     }
 }
 
+/// A place in the order of a band. The id too: what is created together is due at the same moment, and the tasks of one batch that
+/// others have claimed need not be walked over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    pub run_at: DateTime<Utc>,
+    pub id: Uuid,
+}
+
+impl Mark {
+    /// Before whatever is due then, or later.
+    pub const fn at(run_at: DateTime<Utc>) -> Self {
+        Self { run_at, id: Uuid::nil() }
+    }
+}
+
 /// A band, and where the unclaimed tasks in it begin.
 #[derive(Debug, Clone, Copy)]
 pub struct BandFrom {
     pub band: Band,
-    /// Nothing unclaimed is due before this time; `None` looks from the bottom.
-    pub low_water: Option<DateTime<Utc>>,
+    /// Nothing unclaimed comes before; `None` looks from the bottom.
+    pub low_water: Option<Mark>,
     /// Tasks that are claimed at most.
     pub max: usize,
 }
@@ -111,19 +126,18 @@ pub const AGING_SECONDS: f64 = 60.0;
 /// tasks are in a claim of their own, which names its lanes, so that others need not be looked through.
 const CLAIM: &str = "
 with band as materialized (
-    select b.lane, b.priority, b.max,
-           (select t.run_at from tasks t
-             where t.lane = b.lane and t.priority = b.priority and t.run_at >= b.low
-               and t.run_at <= now() + $6 * interval '1 millisecond' and t.status = 0
-             order by t.run_at limit 1) as head
-      from unnest($1::integer[], $2::smallint[], $3::timestamptz[], $9::integer[]) as b(lane, priority, low, max)
+    select b.lane, b.priority, b.max, head.run_at as head, head.id as head_id
+      from unnest($1::integer[], $2::smallint[], $3::timestamptz[], $12::uuid[], $9::integer[]) as b(lane, priority, low, low_id, max),
+           lateral (select t.run_at, t.id from tasks t
+                     where t.lane = b.lane and t.priority = b.priority and (t.run_at, t.id) >= (b.low, b.low_id)
+                       and t.run_at <= now() + $6 * interval '1 millisecond' and t.status = 0
+                     order by t.run_at, t.id limit 1) head
      where $10 = (select version from queue_head)
 ), found as materialized (
     select due.place
-      from (select * from band where head is not null
-             order by priority + floor(extract(epoch from now() - head) / $7) desc, head) b,
+      from (select * from band order by priority + floor(extract(epoch from now() - head) / $7) desc, head) b,
            lateral (select t.ctid as place from tasks t
-                     where t.lane = b.lane and t.priority = b.priority and t.run_at >= b.head
+                     where t.lane = b.lane and t.priority = b.priority and (t.run_at, t.id) >= (b.head, b.head_id)
                        and t.run_at <= now() + $6 * interval '1 millisecond' and t.status = 0
                      order by t.run_at, t.id limit least(cardinality($4::integer[]), b.max)
                        for update skip locked) due
@@ -191,19 +205,20 @@ impl Store {
     pub async fn next_due(&self, bands: &[BandFrom], ahead_ms: f64) -> Result<Vec<(Band, f64)>, StoreError> {
         let lanes: Vec<i32> = bands.iter().map(|b| b.band.lane).collect();
         let priorities: Vec<i16> = bands.iter().map(|b| b.band.priority).collect();
-        let low: Vec<DateTime<Utc>> = bands.iter().map(|b| b.low_water.unwrap_or(DateTime::UNIX_EPOCH)).collect();
+        let (low, low_ids) = marks(bands);
         let rows: Vec<(i32, i16, f64)> = sqlx::query_as(
             "select b.lane, b.priority, (extract(epoch from head.run_at - clock_timestamp()) * 1000)::float8
-               from unnest($1::integer[], $2::smallint[], $3::timestamptz[]) as b(lane, priority, low),
+               from unnest($1::integer[], $2::smallint[], $3::timestamptz[], $5::uuid[]) as b(lane, priority, low, low_id),
                     lateral (select t.run_at from tasks t
-                              where t.lane = b.lane and t.priority = b.priority and t.run_at >= b.low
+                              where t.lane = b.lane and t.priority = b.priority and (t.run_at, t.id) >= (b.low, b.low_id)
                                 and t.run_at <= now() + $4 * interval '1 millisecond' and t.status = 0
-                              order by t.run_at limit 1) head",
+                              order by t.run_at, t.id limit 1) head",
         )
         .bind(lanes)
         .bind(priorities)
         .bind(low)
         .bind(ahead_ms)
+        .bind(low_ids)
         .fetch_all(&self.pool)
         .await?;
         Ok(rows.into_iter().map(|(lane, priority, ms)| (Band { lane, priority }, ms)).collect())
@@ -256,11 +271,17 @@ impl Store {
     }
 }
 
+/// Where each of these bands begins, as two columns.
+pub(crate) fn marks(bands: &[BandFrom]) -> (Vec<DateTime<Utc>>, Vec<Uuid>) {
+    let mark = |b: &BandFrom| b.low_water.unwrap_or(Mark::at(DateTime::UNIX_EPOCH));
+    bands.iter().map(mark).map(|Mark { run_at, id }| (run_at, id)).unzip()
+}
+
 /// The statement, for what is asked.
 pub(crate) async fn claim_on(connection: &mut PgConnection, asked: &Asked<'_>) -> Result<Claimed, StoreError> {
     let lanes: Vec<i32> = asked.bands.iter().map(|b| b.band.lane).collect();
     let priorities: Vec<i16> = asked.bands.iter().map(|b| b.band.priority).collect();
-    let low: Vec<DateTime<Utc>> = asked.bands.iter().map(|b| b.low_water.unwrap_or(DateTime::UNIX_EPOCH)).collect();
+    let (low, low_ids) = marks(asked.bands);
     let max: Vec<i32> = asked.bands.iter().map(|b| i32::try_from(b.max).unwrap_or(i32::MAX)).collect();
     // A place in an array of texts is found by walking there: seats name their workers by number.
     let mut workers: Vec<&String> = asked.seats.iter().collect();
@@ -280,6 +301,7 @@ pub(crate) async fn claim_on(connection: &mut PgConnection, asked: &Asked<'_>) -
         .bind(max)
         .bind(asked.version)
         .bind(asked.counted)
+        .bind(low_ids)
         .fetch_all(connection)
         .await?;
     let mut claimed = Claimed {

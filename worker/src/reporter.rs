@@ -22,7 +22,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 const BUSY_AFTER: u32 = 3;
 /// ... and lets reports gather for so long before the next request, unless so many are there. A start that is followed by its end
 /// within this time is told together with it.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(20);
 const GATHERED: usize = 50;
 
 /// Sends the reports of one worker.

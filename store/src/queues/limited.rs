@@ -12,7 +12,7 @@ use taskmaster_openapi::queue::{QueueSettings, Rate};
 
 use super::deal::{Share, Waiting, deal};
 use super::{SetRow, queue_columns};
-use crate::claim::{Asked, BandFrom, Claimed, HeldBack, claim_on};
+use crate::claim::{Asked, BandFrom, Claimed, HeldBack, claim_on, marks};
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::row::from_row;
@@ -65,14 +65,14 @@ select f.queue, f.flow_key, f.tokens, greatest(0, extract(epoch from $3 - f.at))
 /// What is due in each band, counted up to a limit.
 const DUE: &str = "
 select b.n as place, d.due, d.waited_seconds, l.flow as key
-  from unnest($1::integer[], $2::smallint[], $3::timestamptz[]) with ordinality as b(lane, priority, low, n)
+  from unnest($1::integer[], $2::smallint[], $3::timestamptz[], $6::uuid[]) with ordinality as b(lane, priority, low, low_id, n)
        cross join lateral (select flow from lanes where id = b.lane limit 1) l
        cross join lateral (
             select count(*) as due, coalesce(extract(epoch from now() - min(run_at)), 0)::float8 as waited_seconds
               from (select t.run_at from tasks t
-                     where t.lane = b.lane and t.priority = b.priority and t.run_at >= b.low
+                     where t.lane = b.lane and t.priority = b.priority and (t.run_at, t.id) >= (b.low, b.low_id)
                        and t.run_at <= now() + $4 * interval '1 millisecond' and t.status = 0
-                     order by t.run_at limit $5) t) d";
+                     order by t.run_at, t.id limit $5) t) d";
 
 const SPEND: &str = "
 insert into queue_flows (queue, flow_key, tokens, at, last_key)
@@ -267,20 +267,22 @@ async fn look(
         }
     }
     let places: Vec<usize> = locked.values().flat_map(|limited| limited.bands.iter().copied()).collect();
-    let of = |i: &usize| asked.bands[*i];
+    let bands: Vec<BandFrom> = places.iter().map(|i| asked.bands[*i]).collect();
+    let (low, low_ids) = marks(&bands);
     let rows: Vec<(i64, i64, f64, String)> = sqlx::query_as(DUE)
-        .bind(places.iter().map(|i| of(i).band.lane).collect::<Vec<_>>())
-        .bind(places.iter().map(|i| of(i).band.priority).collect::<Vec<_>>())
-        .bind(places.iter().map(|i| of(i).low_water.unwrap_or(DateTime::UNIX_EPOCH)).collect::<Vec<_>>())
+        .bind(bands.iter().map(|b| b.band.lane).collect::<Vec<_>>())
+        .bind(bands.iter().map(|b| b.band.priority).collect::<Vec<_>>())
+        .bind(low)
         .bind(asked.horizon_ms)
         // One more than there can be room for, so that it shows when something is left.
         .bind(asked.seats.len() as i64 + 1)
+        .bind(low_ids)
         .fetch_all(&mut *connection)
         .await?;
     let mut keys = Keys::new();
     for (n, due, waited_seconds, key) in rows {
         let Some(place) = usize::try_from(n - 1).ok().and_then(|n| places.get(n)) else { continue };
-        let priority = of(place).band.priority;
+        let priority = asked.bands[*place].band.priority;
         keys.insert(*place, (key, Waiting { priority, due: usize::try_from(due).unwrap_or(0), waited_seconds }));
     }
     let of_bands = &keys;
