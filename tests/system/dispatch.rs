@@ -102,6 +102,35 @@ async fn two_coordinators_never_give_one_task_to_two_workers() {
     assert_eq!(claimed.len(), 2, "both coordinators had workers to the end");
 }
 
+/// Long before its second heartbeat would be due.
+#[tokio::test]
+async fn a_worker_that_is_sent_elsewhere_when_it_joins_has_work_at_once() {
+    let target = Target::start(|_| Answer::ok().after(Duration::from_millis(500))).await;
+    let mut system = System::builder().workers(0).coordinator_args(&["--heartbeat-seconds", "300"]).start().await;
+    system.add_coordinator().await;
+    system.ready().await;
+    // All of them join at the second one, which has known of the first from its start.
+    system.coordinator_urls.remove(0);
+    for _ in 0..4 {
+        system.add_worker(&["--slots", "1"]).await;
+    }
+    let at_home = async || {
+        let mut homes: HashMap<Uuid, usize> = HashMap::new();
+        system
+            .api
+            .workers()
+            .await
+            .iter()
+            .filter_map(|worker| worker.home)
+            .for_each(|home| *homes.entry(home).or_default() += 1);
+        (homes.into_values().collect::<Vec<_>>() == [2, 2]).then_some(())
+    };
+    until("each coordinator has two workers", at_home).await;
+    let ids = system.api.create_batch(&vec![target.task(); 4]).await;
+    system.api.all_ended(&ids).await;
+    assert_eq!(shares(&system).await.into_values().collect::<Vec<_>>(), [1; 4]);
+}
+
 #[tokio::test]
 async fn a_worker_never_runs_more_tasks_than_it_has_slots() {
     let target = Target::start(|_| Answer::ok().after(Duration::from_secs(1))).await;

@@ -91,7 +91,7 @@ impl Heart {
         let mut first_reason = None;
         for address in self.link.candidates() {
             match self.beat_at(&address).await {
-                Ok((sent, answer)) => return Ok(self.acknowledged(sent, &answer)),
+                Ok((sent, answer)) => return Ok(self.acknowledged(&address, sent, &answer)),
                 Err(reason) => {
                     tracing::debug!(coordinator = address, reason, "a heartbeat failed");
                     first_reason.get_or_insert(reason);
@@ -151,10 +151,11 @@ impl Heart {
         }
     }
 
-    /// Does what an answer says. The time to the next heartbeat: none when home has moved, so that it knows the worker at once.
-    fn acknowledged(&self, sent: Instant, answer: &HeartbeatResponse) -> Duration {
+    /// Does what an answer says. The time to the next heartbeat: none when home is another than who was asked, so that it knows the
+    /// worker at once.
+    fn acknowledged(&self, asked: &str, sent: Instant, answer: &HeartbeatResponse) -> Duration {
         let first = self.link.token().is_none();
-        let moved = self.link.acknowledged(answer);
+        let moved = self.link.acknowledged(asked, answer);
         {
             let mut board = self.slots.board();
             board.stop(&answer.stop, Instant::now());
@@ -175,7 +176,7 @@ impl Heart {
         }
         match answer.heartbeat_ms {
             0 => INTERVAL_DEFAULT,
-            _ if moved && !first => INTERVAL_MIN,
+            _ if moved => INTERVAL_MIN,
             told => Duration::from_millis(told).max(INTERVAL_MIN),
         }
     }
