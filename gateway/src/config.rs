@@ -62,7 +62,7 @@ pub struct Config {
     /// each processor when left out
     #[arg(long, env = "TASKMASTER_READS_AT_ONCE", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub reads_at_once: Option<u32>,
-    /// As --reads-at-once, of writing requests; 64 for each processor when left out
+    /// As --reads-at-once, of writing requests; 32 for each processor when left out
     #[arg(long, env = "TASKMASTER_WRITES_AT_ONCE", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub writes_at_once: Option<u32>,
     /// A request that is not answered within so many seconds fails with 504; streams and `Prefer: wait` may take longer
@@ -330,7 +330,7 @@ impl Config {
 
 /// Enough to keep processors and database busy. Writes are more, because those that wait together are written together.
 const READS_PER_PROCESSOR: usize = 16;
-const WRITES_PER_PROCESSOR: usize = 64;
+const WRITES_PER_PROCESSOR: usize = 32;
 
 fn at_once(given: Option<u32>, per_processor: usize) -> usize {
     let processors = || std::thread::available_parallelism().map_or(1, usize::from);

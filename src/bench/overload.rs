@@ -24,8 +24,9 @@ use crate::postgres::{Options, PrivatePostgres};
 /// What of the most that is possible counts as sustained, and how many times that is offered then.
 const SUSTAINED: f64 = 0.8;
 const OVERLOAD: f64 = 3.0;
-/// Connections over which the most is found out: as many as are worked on at once by default on two processors.
-const CONNECTIONS_MAX_RATE: usize = 64;
+/// Connections over which the most is found out, one number after another: more than are worked on at once are refused, fewer keep
+/// nothing busy.
+const CONNECTIONS_MAX_RATE: [usize; 3] = [16, 32, 64];
 /// Connections over which rates are offered, below what a process may open by default.
 const CONNECTIONS: usize = 800;
 
@@ -82,8 +83,11 @@ struct Found {
 impl Found {
     async fn out(gateway: &Gateway, shares: &Shares, request: Bytes, within: Duration) -> Result<Self, String> {
         let (address, load) = (gateway.address, &shares.load);
-        let most = on_its_own(load.clone(), closed(address, request.clone(), CONNECTIONS_MAX_RATE, within)).await?;
-        let most = most.admitted_ms.len() as f64 / within.as_secs_f64();
+        let mut most: f64 = 0.0;
+        for connections in CONNECTIONS_MAX_RATE {
+            let answers = on_its_own(load.clone(), closed(address, request.clone(), connections, within)).await?;
+            most = most.max(answers.admitted_ms.len() as f64 / within.as_secs_f64());
+        }
         let offered =
             |per_second: f64| on_its_own(load.clone(), open(address, request.clone(), per_second, CONNECTIONS, within));
         let normal = offered(most * SUSTAINED).await?;

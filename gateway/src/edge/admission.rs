@@ -8,8 +8,8 @@
 //! place meanwhile.
 //!
 //! Where the work is quick, places are free, and requests wait before anybody has looked at them, for this process to come round to
-//! them. So every few milliseconds one of them goes round once more, and says how long that takes, and how many came meanwhile
-//! ([`Round`]). While it takes too long, and not because few requests take long, who comes is refused.
+//! them. So every few milliseconds one of a lane's requests goes round once more, and says how long that takes, and how many came
+//! meanwhile ([`Round`]). While it takes too long, and not because few requests take long, who comes is refused.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,7 +35,7 @@ const PATIENCE_MAX: Duration = Duration::from_millis(100);
 /// One of the requests goes round this often.
 const ROUND_EVERY: Duration = Duration::from_millis(1);
 /// A round that takes longer is one too many wait for.
-const ROUND_MAX: Duration = Duration::from_millis(2);
+const ROUND_MAX: Duration = Duration::from_micros(500);
 /// For so long a round says something of the next one.
 const ROUND_COUNTS_FOR: Duration = Duration::from_millis(50);
 /// Of how many requests the time of the work is an average.
@@ -58,7 +58,6 @@ pub(crate) enum Traffic {
 #[derive(Debug)]
 pub(crate) struct Admissions {
     all: Arc<Semaphore>,
-    round: Arc<Round>,
     reads: Arc<Lane>,
     writes: Arc<Lane>,
     workers: Arc<Lane>,
@@ -68,8 +67,7 @@ impl Admissions {
     /// At most `all_max` requests in progress, of which so many are worked on at once.
     pub(crate) fn new(all_max: usize, reads: usize, writes: usize) -> Self {
         let (all, lane) = (Arc::new(Semaphore::new(all_max)), |places| Arc::new(Lane::new(places)));
-        let round = Arc::new(Round::new(reads));
-        Self { all, round, reads: lane(reads), writes: lane(writes), workers: lane(WORKERS_AT_ONCE) }
+        Self { all, reads: lane(reads), writes: lane(writes), workers: lane(WORKERS_AT_ONCE) }
     }
 
     fn lane(&self, traffic: Traffic, request: &Request) -> &Arc<Lane> {
@@ -129,10 +127,10 @@ impl Standing {
     }
 }
 
-/// How long this process takes to come round to what there is to do.
+/// How long this process takes to come round to what there is to do, as a lane's requests find.
 #[derive(Debug)]
 struct Round {
-    /// As many requests may come within a round, however long it takes: they could be worked on at once.
+    /// As many requests may come within a round, however long it takes: they can be worked on at once.
     few: u64,
     standing: Standing,
     /// Requests that have come.
@@ -201,6 +199,7 @@ struct Lane {
     size: usize,
     /// How many wait for one.
     waiting: AtomicUsize,
+    round: Round,
     standing: Standing,
     /// When there was a free place last, in nanoseconds since the beginning.
     free_at: AtomicU64,
@@ -210,9 +209,9 @@ struct Lane {
 
 impl Lane {
     fn new(places: usize) -> Self {
-        let (size, places) = (places, Arc::new(Semaphore::new(places)));
-        let [free_at, work] = [(); 2].map(|()| AtomicU64::default());
-        Self { places, size, waiting: AtomicUsize::default(), standing: Standing::new(Instant::now()), free_at, work }
+        let (size, places, round) = (places, Arc::new(Semaphore::new(places)), Round::new(places));
+        let ([free_at, work], waiting) = ([(); 2].map(|()| AtomicU64::default()), AtomicUsize::default());
+        Self { places, size, waiting, round, standing: Standing::new(Instant::now()), free_at, work }
     }
 
     /// A place, at once or within what a request may wait.
@@ -368,21 +367,21 @@ impl Stage for Admit {
     type Kept = Admission;
 
     fn enter(&self, request: Request) -> Entry<Admission> {
-        let round = &self.app.admissions.round;
+        let lane = self.app.admissions.lane(self.traffic, &request);
         // Workers' reports are let in: what they end makes room.
         if self.traffic == Traffic::Workers {
-            return self.in_turn(request);
+            return self.in_turn(lane, request);
         }
-        if round.is_due() {
-            let (admit, round) = (self.clone(), round.clone());
+        if lane.round.is_due() {
+            let (admit, lane) = (self.clone(), lane.clone());
             return Entry::Later(Box::pin(async move {
-                round.go().await;
-                admit.in_turn(request)
+                lane.round.go().await;
+                admit.in_turn(&lane, request)
             }));
         }
-        match round.is_too_long() {
+        match lane.round.is_too_long() {
             true => Entry::Refused(overloaded()),
-            false => self.in_turn(request),
+            false => self.in_turn(lane, request),
         }
     }
 
@@ -394,10 +393,8 @@ impl Stage for Admit {
 
 impl Admit {
     /// A place at once, or one in line.
-    fn in_turn(&self, request: Request) -> Entry<Admission> {
-        let admissions = &self.app.admissions;
-        let Some(all) = admissions.any() else { return Entry::Refused(overloaded()) };
-        let lane = admissions.lane(self.traffic, &request);
+    fn in_turn(&self, lane: &Arc<Lane>, request: Request) -> Entry<Admission> {
+        let Some(all) = self.app.admissions.any() else { return Entry::Refused(overloaded()) };
         if let Some(work) = lane.try_enter() {
             return admitted(request, Admission::new(all, work));
         }
