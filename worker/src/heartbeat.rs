@@ -151,11 +151,11 @@ impl Heart {
         }
     }
 
-    /// Does what an answer says. The time to the next heartbeat: none when home is another than who was asked, so that it knows the
-    /// worker at once.
+    /// Does what an answer says. The time to the next heartbeat: none when home has moved to another than who was asked, so that it
+    /// knows the worker at once.
     fn acknowledged(&self, asked: &str, sent: Instant, answer: &HeartbeatResponse) -> Duration {
         let first = self.link.token().is_none();
-        let moved = self.link.acknowledged(asked, answer);
+        let moved = self.link.acknowledged(answer);
         {
             let mut board = self.slots.board();
             board.stop(&answer.stop, Instant::now());
@@ -176,7 +176,7 @@ impl Heart {
         }
         match answer.heartbeat_ms {
             0 => INTERVAL_DEFAULT,
-            _ if moved => INTERVAL_MIN,
+            _ if moved && answer.home.address.trim_end_matches('/') != asked => INTERVAL_MIN,
             told => Duration::from_millis(told).max(INTERVAL_MIN),
         }
     }

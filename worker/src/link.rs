@@ -61,11 +61,11 @@ impl Link {
         }
     }
 
-    /// Takes over what an answered heartbeat says. Whether home has moved, to another coordinator than the one that was asked.
-    pub fn acknowledged(&self, asked: &str, answer: &HeartbeatResponse) -> bool {
+    /// Takes over what an answered heartbeat says. Whether home has moved.
+    pub fn acknowledged(&self, answer: &HeartbeatResponse) -> bool {
         let mut state = self.state();
         let home = answer.home.address.trim_end_matches('/').to_owned();
-        let moved = state.home.as_ref() != Some(&home) && home != asked.trim_end_matches('/');
+        let moved = state.home.as_ref() != Some(&home);
         state.home = Some(home);
         state.others = answer
             .coordinators
