@@ -203,9 +203,7 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn next_due(&self, bands: &[BandFrom], ahead_ms: f64) -> Result<Vec<(Band, f64)>, StoreError> {
-        let lanes: Vec<i32> = bands.iter().map(|b| b.band.lane).collect();
-        let priorities: Vec<i16> = bands.iter().map(|b| b.band.priority).collect();
-        let (low, low_ids) = marks(bands);
+        let (lanes, priorities, low, low_ids) = columns(bands);
         let rows: Vec<(i32, i16, f64)> = sqlx::query_as(
             "select b.lane, b.priority, (extract(epoch from head.run_at - clock_timestamp()) * 1000)::float8
                from unnest($1::integer[], $2::smallint[], $3::timestamptz[], $5::uuid[]) as b(lane, priority, low, low_id),
@@ -271,17 +269,20 @@ impl Store {
     }
 }
 
-/// Where each of these bands begins, as two columns.
-pub(crate) fn marks(bands: &[BandFrom]) -> (Vec<DateTime<Utc>>, Vec<Uuid>) {
-    let mark = |b: &BandFrom| b.low_water.unwrap_or(Mark::at(DateTime::UNIX_EPOCH));
-    bands.iter().map(mark).map(|Mark { run_at, id }| (run_at, id)).unzip()
+/// Bands as statements take them: lanes, priorities, and the two parts of where each begins.
+type Columns = (Vec<i32>, Vec<i16>, Vec<DateTime<Utc>>, Vec<Uuid>);
+
+pub(crate) fn columns(bands: &[BandFrom]) -> Columns {
+    let row = |BandFrom { band, low_water, .. }: &BandFrom| {
+        let Mark { run_at, id } = low_water.unwrap_or(Mark::at(DateTime::UNIX_EPOCH));
+        (band.lane, band.priority, run_at, id)
+    };
+    bands.iter().map(row).collect()
 }
 
 /// The statement, for what is asked.
 pub(crate) async fn claim_on(connection: &mut PgConnection, asked: &Asked<'_>) -> Result<Claimed, StoreError> {
-    let lanes: Vec<i32> = asked.bands.iter().map(|b| b.band.lane).collect();
-    let priorities: Vec<i16> = asked.bands.iter().map(|b| b.band.priority).collect();
-    let (low, low_ids) = marks(asked.bands);
+    let (lanes, priorities, low, low_ids) = columns(asked.bands);
     let max: Vec<i32> = asked.bands.iter().map(|b| i32::try_from(b.max).unwrap_or(i32::MAX)).collect();
     // A place in an array of texts is found by walking there: seats name their workers by number.
     let mut workers: Vec<&String> = asked.seats.iter().collect();

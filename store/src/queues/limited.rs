@@ -12,7 +12,7 @@ use taskmaster_openapi::queue::{QueueSettings, Rate};
 
 use super::deal::{Share, Waiting, deal};
 use super::{SetRow, queue_columns};
-use crate::claim::{Asked, BandFrom, Claimed, HeldBack, claim_on, marks};
+use crate::claim::{Asked, BandFrom, Claimed, HeldBack, claim_on, columns};
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::row::from_row;
@@ -268,10 +268,10 @@ async fn look(
     }
     let places: Vec<usize> = locked.values().flat_map(|limited| limited.bands.iter().copied()).collect();
     let bands: Vec<BandFrom> = places.iter().map(|i| asked.bands[*i]).collect();
-    let (low, low_ids) = marks(&bands);
+    let (lanes, priorities, low, low_ids) = columns(&bands);
     let rows: Vec<(i64, i64, f64, String)> = sqlx::query_as(DUE)
-        .bind(bands.iter().map(|b| b.band.lane).collect::<Vec<_>>())
-        .bind(bands.iter().map(|b| b.band.priority).collect::<Vec<_>>())
+        .bind(lanes)
+        .bind(priorities)
         .bind(low)
         .bind(asked.horizon_ms)
         // One more than there can be room for, so that it shows when something is left.
