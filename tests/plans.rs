@@ -13,7 +13,7 @@ use taskmaster_openapi::gateway::TaskFilter;
 use taskmaster_openapi::queue::QueueSettings;
 use taskmaster_openapi::report::{ReportCode, ReportStatus, StatusReport, TaskClaim};
 use taskmaster_openapi::task::{ErrorCode, TaskError, TaskStatus, Work};
-use taskmaster_store::claim::{Band, BandFrom, ClaimedTask};
+use taskmaster_store::claim::{Band, BandFrom, ClaimedTask, Mark};
 use taskmaster_store::outcome::WorkerReport;
 use taskmaster_store::queues::edit::Changed;
 use taskmaster_store::rescue::RescueLimits;
@@ -257,6 +257,23 @@ async fn with_statistics_of_a_full_database_that_was_emptied_every_step_reads_no
     fixture.run("alter table tasks set (autovacuum_enabled = off)").await;
     fixture.run("truncate tasks, task_history").await;
     assert_every_step_reads_little(&fixture).await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_begins_where_the_last_one_ended_walks_over_nothing_of_the_same_batch() {
+    let fixture = Fixture::new().await;
+    let tasks: Vec<TaskToCreate> = (0..1_000).map(|_| task("default", 0, Due::Now)).collect();
+    fixture.within(10_000, "creating", async |store| store.create_ids(&tasks).await.unwrap()).await;
+    let claimed = fixture.within(10_000, "claiming most", async |store| claim(store, 900).await).await;
+    let mark = |task: &ClaimedTask| Mark { run_at: task.run_at, id: task.task_id };
+    let (band, last) = (claimed[0].band, claimed.iter().map(mark).max());
+    assert!(claimed.iter().all(|task| Some(task.run_at) == last.map(|last| last.run_at)), "all are due at one moment");
+    let from = BandFrom { band, low_water: last, max: usize::MAX };
+    let seats = vec![WORKER.to_owned(); 10];
+    let step = async |store: &Store| store.claim(Uuid::now_v7(), &[from], &seats, 0.0).await.unwrap().tasks;
+    let next = fixture.within(100, "claiming on", step).await;
+    assert!(next.len() == 10 && next.iter().all(|task| Some(mark(task)) > last));
     fixture.stop().await;
 }
 
