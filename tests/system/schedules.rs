@@ -124,22 +124,18 @@ async fn schedules_run_on_time_and_their_runs_tell_what_became_of_them() {
     let up = Up::start(&["--ephemeral"]).await;
     let api = &up.api;
     let ticks = create(api, json!({"cron": "* * * * * *", "task": {"command": "true"}})).await;
-    let ends_at = ticks.created_at + chrono::TimeDelta::seconds(6);
-    let slow = create(
-        api,
-        json!({"every_seconds": 1, "overlap": "skip", "ends_at": ends_at, "task": {"command": "sleep 2.5"}}),
-    )
-    .await;
-    let queued = create(
-        api,
-        json!({"every_seconds": 1, "overlap": "queue_one", "ends_at": ends_at, "task": {"command": "sleep 1.5"}}),
-    )
-    .await;
-    let replaced = create(
-        api,
-        json!({"every_seconds": 1, "overlap": "cancel_old", "ends_at": ends_at, "task": {"command": "sleep 30"}}),
-    )
-    .await;
+    // Six occurrences each, however long it takes to create the schedules.
+    let starts_at = ticks.created_at + chrono::TimeDelta::seconds(4);
+    let six = async |overlap: &str, command: &str| {
+        let ends_at = starts_at + chrono::TimeDelta::seconds(5);
+        let schedule = json!({
+            "every_seconds": 1, "starts_at": starts_at, "ends_at": ends_at, "overlap": overlap, "task": {"command": command},
+        });
+        create(api, schedule).await
+    };
+    let slow = six("skip", "sleep 2.5").await;
+    let queued = six("queue_one", "sleep 1.5").await;
+    let replaced = six("cancel_old", "sleep 30").await;
     let failing = create(
         api,
         json!({"every_seconds": 1, "pause_after_failures": 2, "task": {"command": "false", "max_attempts": 1}}),
