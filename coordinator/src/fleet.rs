@@ -2,16 +2,19 @@
 //! Takes `now` and returns values: no clock, no network, no database.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use taskmaster_openapi::coordinator::Abilities;
 use taskmaster_openapi::report::TaskClaim;
 use taskmaster_store::claim::{Labels, Lane, is_system};
 
-use crate::rate::Rate;
+use crate::rate::{Rate, Took};
 
-/// Besides its free slots, a worker is given as much as it got through lately in so long.
-const AHEAD: Duration = Duration::from_millis(100);
+/// Besides its free slots, a worker is given what its slots get through in so long, by how long its tasks take.
+const AHEAD_SECONDS: f64 = 0.2;
+/// But no more than so many times what it did get through lately in that time: what there is little of goes to free slots, of
+/// whatever coordinator.
+const GROWTH: f64 = 2.0;
 /// While a worker has work ahead, it is given more once there is room for such a part of what it may have ahead: a claim is a
 /// statement and a push a request, whatever the number of tasks.
 const WORTH_A_CLAIM: usize = 4;
@@ -29,6 +32,7 @@ pub struct Member {
     /// What it was given and has not ended.
     outstanding: HashMap<TaskClaim, Given>,
     rate: Rate,
+    took: Took,
     /// It gets nothing (draining, moving to another home, not answering).
     closed: bool,
 }
@@ -76,10 +80,17 @@ impl Member {
         if self.closed {
             return 0;
         }
-        let ahead = (self.rate.get(now) * AHEAD.as_secs_f64()).floor() as usize;
+        let ahead = self.ahead(now);
         let room = (self.slots + ahead).min(self.capacity).saturating_sub(self.outstanding.len());
         let has_work_ahead = self.outstanding.len() > self.slots;
         if has_work_ahead && room < ahead / WORTH_A_CLAIM { 0 } else { room }
+    }
+
+    /// How many tasks may wait for its slots.
+    fn ahead(&self, now: Instant) -> usize {
+        let it_did = self.rate.get(now) * GROWTH;
+        let it_can = self.slots as f64 / self.took.seconds();
+        (it_did.min(it_can) * AHEAD_SECONDS).floor() as usize
     }
 
     fn serves(&self, lane: &Lane) -> bool {
@@ -132,6 +143,7 @@ impl Fleet {
             capacity: 0,
             outstanding: HashMap::new(),
             rate: Rate::new(now),
+            took: Took::default(),
             closed: false,
         });
         member.capacity = sign.room + sign.held.len();
@@ -196,6 +208,13 @@ impl Fleet {
         }
         had.retain(|(_, given)| given.lane.is_some());
         had.into_iter().map(|(claim, _)| claim).collect()
+    }
+
+    /// So long its tasks took that it says have ended.
+    pub fn note_durations(&mut self, worker_id: &str, seconds: impl IntoIterator<Item = f64>) {
+        if let Some(member) = self.members.get_mut(worker_id) {
+            seconds.into_iter().for_each(|seconds| member.took.add(seconds));
+        }
     }
 
     /// The lane of what the worker was given here, and has not ended.
@@ -308,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_is_given_no_more_than_its_slots_and_what_it_lately_did_in_a_tenth_of_a_second() {
+    fn a_worker_is_given_no_more_than_its_slots_and_twice_what_it_lately_did_in_a_fifth_of_a_second() {
         let now = Instant::now();
         let (mut fleet, ids) = fleet(&[5], now);
         assert_eq!(fleet.seats(&ids, 100, now).len(), 5);
@@ -317,7 +336,24 @@ mod tests {
         }
         let done: Vec<TaskClaim> = (0..100).map(claim).collect();
         assert_eq!(fleet.settle("w00", &done, true, now).len(), 100);
-        assert_eq!(fleet.seats(&ids, 1_000, now).len(), 5 + 200);
+        assert_eq!(fleet.seats(&ids, 1_000, now).len(), 5 + 800);
+    }
+
+    #[test]
+    fn what_takes_long_does_not_wait_for_slots_however_many_ended_together() {
+        let now = Instant::now();
+        let (mut fleet, ids) = fleet(&[5], now);
+        let settle_five = |fleet: &mut Fleet, seconds: f64| {
+            (0..5).for_each(|number| fleet.give("w00", claim(number), 1, now));
+            fleet.note_durations("w00", [seconds; 5]);
+            fleet.settle("w00", &(0..5).map(claim).collect::<Vec<_>>(), true, now);
+        };
+        settle_five(&mut fleet, 10.0);
+        assert_eq!(fleet.seats(&ids, 100, now).len(), 5);
+        // Its tasks are short again: five slots get through one of 10 ms each in so long.
+        (0..100).for_each(|_| settle_five(&mut fleet, 0.01));
+        let seats = fleet.seats(&ids, 1_000, now).len();
+        assert!((5 + 99..=5 + 100).contains(&seats), "{seats}");
     }
 
     #[test]
@@ -328,7 +364,8 @@ mod tests {
             numbers.for_each(|n| fleet.give("w00", claim(n), 1, now))
         };
         give(&mut fleet, 0..100);
-        fleet.settle("w00", &(0..100).map(claim).collect::<Vec<_>>(), true, now);
+        fleet.settle("w00", &(0..25).map(claim).collect::<Vec<_>>(), true, now);
+        fleet.settle("w00", &(25..100).map(claim).collect::<Vec<_>>(), false, now);
         // Its slots, and 200 ahead.
         give(&mut fleet, 100..305);
         fleet.settle("w00", &(100..149).map(claim).collect::<Vec<_>>(), false, now);

@@ -12,7 +12,7 @@ use taskmaster_openapi::coordinator::{HeartbeatRequest, HeartbeatResponse, Home}
 use taskmaster_openapi::report::TaskClaim;
 use taskmaster_openapi::{Code, FieldError, Problem, checks, limits};
 use taskmaster_service::Shutdown;
-use taskmaster_service::batch::{BatchLimits, Batcher};
+use taskmaster_service::batch::{BatchLimits, Batcher, Pace};
 use taskmaster_store::Store;
 use taskmaster_store::fleet::{Beat, BeatAnswer};
 use tokio::sync::mpsc;
@@ -27,14 +27,14 @@ type Answer = Option<BeatAnswer>;
 const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
 
 /// Heartbeats that come within so long of others are kept together: hundreds of workers cost a few statements a second.
-const REST: Duration = Duration::from_millis(200);
+const PACE: Pace = Pace { from_weight: 1, apart: Duration::from_millis(200) };
 
 /// Heartbeats on their way to the database.
 pub(crate) type Beats = Batcher<Beat, Answer>;
 
 /// What collects heartbeats, and what drives it.
 pub(crate) fn beats(store: Store) -> (Beats, impl Future<Output = ()> + Send) {
-    let limits = BatchLimits { waiting_max: 10_000, batch_weight_max: 1_000, concurrency: 1, rest: REST };
+    let limits = BatchLimits { waiting_max: 10_000, batch_weight_max: 1_000, concurrency: 1, pace: Some(PACE) };
     Batcher::new(
         limits,
         |_| 1,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use taskmaster_openapi::report::{ReportCode, ReportResult, ReportStatus, TaskClaim};
 use taskmaster_openapi::{Code, Problem, limits};
-use taskmaster_service::batch::{BatchError, BatchLimits, Batcher};
+use taskmaster_service::batch::{BatchError, BatchLimits, Batcher, Pace};
 use taskmaster_store::outcome::WorkerReport;
 use taskmaster_store::{Store, StoreError};
 
@@ -18,6 +18,9 @@ type Answer = Result<Vec<ReportResult>, Arc<StoreError>>;
 const WAITING_MAX: usize = 10_000;
 /// Statements in progress at once: one is written while the next is collected and sent.
 const CONCURRENCY: usize = 2;
+/// While there are many, statements are fewer and each records more. With several coordinators they were so small otherwise that
+/// the database did a third more work for every task.
+const PACE: Pace = Pace { from_weight: 16, apart: Duration::from_millis(10) };
 
 /// Records reports in batches.
 #[derive(Debug, Clone)]
@@ -32,7 +35,7 @@ impl Recorder {
             waiting_max: WAITING_MAX,
             batch_weight_max: limits::REPORTS_MAX,
             concurrency: CONCURRENCY,
-            rest: Duration::ZERO,
+            pace: Some(PACE),
         };
         let (batcher, driver) = Batcher::new(limits, Vec::len, move |requests| {
             let store = store.clone();
@@ -58,6 +61,12 @@ async fn record(store: &Store, requests: Vec<Vec<WorkerReport>>) -> Vec<Answer> 
     }
 }
 
+/// How long the attempt took that the report says has ended.
+fn duration_seconds(WorkerReport { report, .. }: &WorkerReport) -> Option<f64> {
+    let (began, ended) = (report.started_ms_ago?, report.ended_ms_ago?);
+    Some(began.saturating_sub(ended) as f64 / 1000.0)
+}
+
 impl Coordinator {
     /// Records a worker's reports, and takes what has ended off the worker's account.
     ///
@@ -66,6 +75,7 @@ impl Coordinator {
     pub async fn record(&self, worker_id: &str, reports: Vec<WorkerReport>) -> Result<Vec<ReportResult>, Problem> {
         let ends: Vec<bool> = reports.iter().map(|r| r.report.status != ReportStatus::Started).collect();
         let attempts = self.attempts_of_deliveries(&reports);
+        self.shared().fleet.note_durations(worker_id, reports.iter().filter_map(duration_seconds));
         let answer = self.recorder.batcher.submit(reports).await.map_err(|error| match error {
             BatchError::Overloaded => {
                 Problem::new(Code::Overloaded, "Too many reports are waiting. Send these again.").retry_after_seconds(1)

@@ -10,8 +10,7 @@ use taskmaster_service::batch::{BatchError, BatchLimits, Batcher};
 use taskmaster_store::{Store, StoreError, TaskToCreate};
 
 /// A batch has at most 1,000 tasks and, since a task weighs one more for each 16 KiB, about 16 MiB.
-const LIMITS: BatchLimits =
-    BatchLimits { waiting_max: 20_000, batch_weight_max: 1_000, concurrency: 2, rest: Duration::ZERO };
+const LIMITS: BatchLimits = BatchLimits { waiting_max: 20_000, batch_weight_max: 1_000, concurrency: 2, pace: None };
 const WEIGHT_BYTES: usize = 16 * 1024;
 
 type Answer = Result<Task, Problem>;

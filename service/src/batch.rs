@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Bounds of a [`Batcher`].
 #[derive(Debug, Clone, Copy)]
@@ -16,8 +17,16 @@ pub struct BatchLimits {
     pub batch_weight_max: usize,
     /// Batches in progress at once.
     pub concurrency: usize,
-    /// So long after a batch was answered another may take its place: more items travel together, and a lone one still goes at once.
-    pub rest: Duration,
+    pub pace: Option<Pace>,
+}
+
+/// How batches are kept apart, so that more items travel together.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// After a batch of such a weight; what follows a lighter one goes at once.
+    pub from_weight: usize,
+    /// The next one begins no sooner than so long after it began.
+    pub apart: Duration,
 }
 
 /// Why an item was not worked on.
@@ -30,8 +39,13 @@ pub enum BatchError {
 }
 
 type Waiting<I, O> = (I, oneshot::Sender<O>);
-/// A batch, and the item that was one too many for it.
-type Filled<I, O> = (Vec<Waiting<I, O>>, Option<Waiting<I, O>>);
+
+struct Filled<I, O> {
+    batch: Vec<Waiting<I, O>>,
+    weight: usize,
+    /// The item that was one too many.
+    next: Option<Waiting<I, O>>,
+}
 
 /// Collects items of concurrent callers into batches, and gives each caller its own answer.
 #[derive(Debug)]
@@ -85,6 +99,7 @@ async fn drive<I, O, W, F>(
 {
     let mut running = JoinSet::new();
     let mut left_over = None;
+    let mut may_begin = Instant::now();
     loop {
         while running.len() >= limits.concurrency {
             running.join_next().await;
@@ -95,40 +110,42 @@ async fn drive<I, O, W, F>(
         }) else {
             break;
         };
-        let (batch, next) = fill(&mut receiver, first, limits.batch_weight_max, weight);
-        left_over = next;
+        tokio::time::sleep_until(may_begin).await;
+        let filled = fill(&mut receiver, first, limits.batch_weight_max, weight);
+        if let Some(pace) = limits.pace.filter(|pace| filled.weight >= pace.from_weight) {
+            may_begin = Instant::now() + pace.apart;
+        }
+        left_over = filled.next;
         let work = work.clone();
         running.spawn(async move {
-            let (items, answers): (Vec<I>, Vec<_>) = batch.into_iter().unzip();
+            let (items, answers): (Vec<I>, Vec<_>) = filled.batch.into_iter().unzip();
             for (answer, result) in answers.into_iter().zip(work(items).await) {
                 // The caller may have gone away; its item was worked on all the same.
                 let _ = answer.send(result);
-            }
-            if !limits.rest.is_zero() {
-                tokio::time::sleep(limits.rest).await;
             }
         });
     }
     while running.join_next().await.is_some() {}
 }
 
-/// Adds to the first item what is waiting already, up to the weight; also gives back the item that was one too many.
+/// Adds to the first item what is waiting already, up to the weight.
 fn fill<I, O>(
     receiver: &mut mpsc::Receiver<Waiting<I, O>>,
     first: Waiting<I, O>,
     weight_max: usize,
     weight: fn(&I) -> usize,
 ) -> Filled<I, O> {
-    let mut total = weight(&first.0);
-    let mut batch = vec![first];
+    let mut filled = Filled { weight: weight(&first.0), batch: vec![first], next: None };
     while let Ok(item) = receiver.try_recv() {
-        total += weight(&item.0);
+        let total = filled.weight + weight(&item.0);
         if total > weight_max {
-            return (batch, Some(item));
+            filled.next = Some(item);
+            break;
         }
-        batch.push(item);
+        filled.weight = total;
+        filled.batch.push(item);
     }
-    (batch, None)
+    filled
 }
 
 #[cfg(test)]
@@ -137,8 +154,7 @@ mod tests {
     use std::sync::Mutex;
     use tokio::sync::Semaphore;
 
-    const LIMITS: BatchLimits =
-        BatchLimits { waiting_max: 100, batch_weight_max: 10, concurrency: 1, rest: Duration::ZERO };
+    const LIMITS: BatchLimits = BatchLimits { waiting_max: 100, batch_weight_max: 10, concurrency: 1, pace: None };
 
     #[tokio::test]
     async fn items_that_wait_travel_together_and_each_caller_gets_its_own_answer() {
@@ -178,25 +194,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_while_a_batch_rests_travels_together() {
+    async fn what_comes_before_the_next_batch_may_begin_travels_together() {
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let seen = sizes.clone();
-        let limits = BatchLimits { rest: Duration::from_secs(2), ..LIMITS };
+        let pace = Pace { from_weight: 2, apart: Duration::from_secs(2) };
         let (batcher, driver) = Batcher::new(
-            limits,
-            |_| 1,
+            BatchLimits { pace: Some(pace), ..LIMITS },
+            |item| *item as usize,
             move |items: Vec<u32>| {
                 seen.lock().unwrap().push(items.len());
                 async move { items }
             },
         );
         let asking = async {
-            assert_eq!(batcher.submit(0).await, Ok(0));
-            futures::future::join_all((1..=10).map(|item| batcher.submit(item))).await;
+            let began = Instant::now();
+            for _ in 0..10 {
+                assert_eq!(batcher.submit(1).await, Ok(1));
+            }
+            assert!(began.elapsed() < pace.apart, "what follows a light one goes at once");
+            assert_eq!(batcher.submit(2).await, Ok(2));
+            futures::future::join_all((0..10).map(|_| batcher.submit(1))).await;
             drop(batcher);
         };
         tokio::join!(driver, asking);
-        assert_eq!(*sizes.lock().unwrap(), [1, 10]);
+        assert_eq!(*sizes.lock().unwrap(), [vec![1; 11], vec![10]].concat());
     }
 
     #[tokio::test]

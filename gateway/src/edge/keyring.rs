@@ -27,8 +27,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Keys remembered at once; ids that are nobody's are counted apart, so that guessing drives no key out.
 const KNOWN_MAX: usize = 10_000;
 const UNKNOWN_MAX: usize = 10_000;
-const LOOKUPS: BatchLimits =
-    BatchLimits { waiting_max: 10_000, batch_weight_max: 1_000, concurrency: 2, rest: Duration::ZERO };
+const LOOKUPS: BatchLimits = BatchLimits { waiting_max: 10_000, batch_weight_max: 1_000, concurrency: 2, pace: None };
 /// How often the keys that were used are noted; of each at most once a minute.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
