@@ -288,6 +288,7 @@ impl Fleet {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::time::Duration;
     use taskmaster_store::claim::{Kind, LaneKey};
     use uuid::Uuid;
 
