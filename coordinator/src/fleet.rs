@@ -1,7 +1,8 @@
 //! The workers at home with this coordinator: what each can do, what it holds, what room it has, and whose turn it is.
 //! Takes `now` and returns values: no clock, no network, no database.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::time::Instant;
 
 use taskmaster_openapi::coordinator::Abilities;
@@ -15,6 +16,9 @@ const AHEAD_SECONDS: f64 = 0.2;
 /// But no more than so many times what it did get through lately in that time: what there is little of goes to free slots, of
 /// whatever coordinator.
 const GROWTH: f64 = 2.0;
+/// A worker that had no room when its turn came is owed its turns, so many at most: it is not to be given all that comes for
+/// long after it was busy for long.
+const OWED_MAX: u64 = 20;
 /// While a worker has work ahead, it is given more once there is room for such a part of what it may have ahead: a claim is a
 /// statement and a push a request, whatever the number of tasks.
 const WORTH_A_CLAIM: usize = 4;
@@ -33,6 +37,8 @@ pub struct Member {
     outstanding: HashMap<TaskClaim, Given>,
     rate: Rate,
     took: Took,
+    /// The turns it has had, counted from those of the others when it joined.
+    turns: u64,
     /// It gets nothing (draining, moving to another home, not answering).
     closed: bool,
 }
@@ -64,8 +70,8 @@ pub struct Sign {
 #[derive(Debug, Default)]
 pub struct Fleet {
     members: BTreeMap<String, Member>,
-    /// Who got the last task; the next worker's turn comes after.
-    last: Option<String>,
+    /// The most turns that one of them has had.
+    most_turns: u64,
 }
 
 /// Workers that can run the same lanes.
@@ -91,6 +97,11 @@ impl Member {
         let it_did = self.rate.get(now) * GROWTH;
         let it_can = self.slots as f64 / self.took.seconds();
         (it_did.min(it_can) * AHEAD_SECONDS).floor() as usize
+    }
+
+    /// The turns it has had, without what it is owed beyond measure.
+    fn turns_within(&self, most_turns: u64) -> u64 {
+        self.turns.max(most_turns.saturating_sub(OWED_MAX))
     }
 
     fn serves(&self, lane: &Lane) -> bool {
@@ -133,7 +144,7 @@ impl Fleet {
     /// when the worker joins, and not later: a heartbeat names what the worker held when it sent it, and what was given here and
     /// ended meanwhile would be held for ever.
     pub fn sign(&mut self, worker_id: &str, sign: Sign, now: Instant) {
-        let joins = !self.members.contains_key(worker_id);
+        let (joins, most_turns) = (!self.members.contains_key(worker_id), self.most_turns);
         let member = self.members.entry(worker_id.to_owned()).or_insert_with(|| Member {
             address: String::new(),
             push_secret: String::new(),
@@ -144,6 +155,7 @@ impl Fleet {
             outstanding: HashMap::new(),
             rate: Rate::new(now),
             took: Took::default(),
+            turns: most_turns,
             closed: false,
         });
         member.capacity = sign.room + sign.held.len();
@@ -181,8 +193,9 @@ impl Fleet {
     pub fn give(&mut self, worker_id: &str, claim: TaskClaim, lane: i32, now: Instant) {
         if let Some(member) = self.members.get_mut(worker_id) {
             member.outstanding.insert(claim, Given { at: now, lane: Some(lane), taken: false });
+            member.turns = member.turns_within(self.most_turns) + 1;
+            self.most_turns = self.most_turns.max(member.turns);
         }
-        self.last = Some(worker_id.to_owned());
     }
 
     /// The worker said that it has taken these.
@@ -258,29 +271,23 @@ impl Fleet {
         groups.into_iter().map(|(lanes, workers)| Group { lanes, workers }).collect()
     }
 
-    /// Seats for at most `max` tasks: one after another to the workers in turn, each within its room. The turn begins after the
-    /// worker that was given a task last.
+    /// Seats for at most `max` tasks: one after another to the workers in turn, each within its room. The turn is always that of
+    /// the worker which has had the fewest.
     pub fn seats(&self, workers: &[String], max: usize, now: Instant) -> Vec<String> {
-        let turn = match &self.last {
-            Some(last) => workers.partition_point(|id| id <= last),
-            None => 0,
-        };
-        let order: Vec<&String> = workers[turn..].iter().chain(&workers[..turn]).collect();
-        let room = |id: &&String| self.members.get(*id).map_or(0, |member| member.room(now));
-        let mut rooms: Vec<usize> = order.iter().map(room).collect();
+        let member = |id: &String| self.members.get(id);
+        let mut rooms: Vec<usize> = workers.iter().map(|id| member(id).map_or(0, |m| m.room(now))).collect();
+        let turns = |(at, id): (usize, &String)| Some(Reverse((member(id)?.turns_within(self.most_turns), at)));
+        let mut order: BinaryHeap<Reverse<(u64, usize)>> = workers.iter().enumerate().filter_map(turns).collect();
         let mut seats = Vec::new();
-        loop {
-            let before = seats.len();
-            for (id, room) in order.iter().zip(&mut rooms) {
-                if *room > 0 && seats.len() < max {
-                    *room -= 1;
-                    seats.push((*id).clone());
-                }
-            }
-            if seats.len() == before {
-                return seats;
+        while seats.len() < max {
+            let Some(Reverse((turns, at))) = order.pop() else { break };
+            if rooms[at] > 0 {
+                rooms[at] -= 1;
+                seats.push(workers[at].clone());
+                order.push(Reverse((turns + 1, at)));
             }
         }
+        seats
     }
 }
 
@@ -325,6 +332,43 @@ mod tests {
             given.push(seat);
         }
         assert_eq!(given, ["w00", "w01", "w02", "w00", "w01", "w02", "w00", "w01", "w02"]);
+    }
+
+    #[test]
+    fn a_worker_that_had_no_room_is_owed_its_turns_but_not_all_that_it_missed() {
+        let now = Instant::now();
+        let (mut fleet, ids) = fleet(&[4, 100], now);
+        let mut numbers = 0..;
+        let mut give = |fleet: &mut Fleet, count: usize| {
+            let seats = fleet.seats(&ids, count, now);
+            let given = seats.iter().map(|id| (id.clone(), claim(numbers.next().unwrap())));
+            let given: Vec<(String, TaskClaim)> = given.collect();
+            given.iter().for_each(|(id, claim)| fleet.give(id, *claim, 1, now));
+            given
+        };
+        let of = |given: &[(String, TaskClaim)], id: &str| given.iter().filter(|(to, _)| to == id).count();
+        // Of 10 it has room for 4.
+        let first = give(&mut fleet, 10);
+        assert_eq!((of(&first, "w00"), of(&first, "w01")), (4, 6));
+        let settle = |fleet: &mut Fleet, given: &[(String, TaskClaim)]| {
+            given.iter().for_each(|(id, claim)| drop(fleet.settle(id, &[*claim], false, now)))
+        };
+        settle(&mut fleet, &first);
+        // The two that it is owed, and then in turn.
+        let next = give(&mut fleet, 4);
+        assert_eq!((of(&next, "w00"), of(&next, "w01")), (3, 1));
+        // It is busy while the other has 80: it is not owed as many.
+        let more = give(&mut fleet, 81);
+        assert_eq!((of(&more, "w00"), of(&more, "w01")), (1, 80));
+        settle(&mut fleet, &[next, more].concat());
+        let owed: usize = (0..10)
+            .map(|_| {
+                let given = give(&mut fleet, 4);
+                settle(&mut fleet, &given);
+                of(&given, "w00")
+            })
+            .sum();
+        assert_eq!(owed, 20 + 10);
     }
 
     #[test]
@@ -490,11 +534,10 @@ mod tests {
     proptest! {
         #[test]
         fn seats_are_within_room_and_differ_by_at_most_one_between_workers_with_room(
-            slots in prop::collection::vec(0..20usize, 1..8), max in 0..100usize, last in 0..8usize,
+            slots in prop::collection::vec(0..20usize, 1..8), max in 0..100usize,
         ) {
             let now = Instant::now();
-            let (mut fleet, ids) = fleet(&slots, now);
-            fleet.last = Some(format!("w{last:02}"));
+            let (fleet, ids) = fleet(&slots, now);
             let seats = fleet.seats(&ids, max, now);
             prop_assert_eq!(seats.len(), max.min(slots.iter().sum()));
             let counts: Vec<usize> = ids.iter().map(|id| seats.iter().filter(|s| *s == id).count()).collect();
