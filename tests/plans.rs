@@ -26,6 +26,8 @@ const BATCH: usize = 100;
 /// Rows and index entries that a step may read: so many a task, and so many besides (bands, lanes, counters, bounded scans).
 const PER_TASK: i64 = 12;
 const BESIDES: i64 = 600;
+/// After so many times a statement has a plan that is kept (five on a connection, of which a store has several).
+const PLANNED_FOR_GOOD: usize = 20;
 /// Rows of a bounded scan of a list (see the store's `read`).
 const LISTED: i64 = 25_000;
 const WORKER: &str = "worker";
@@ -140,6 +142,22 @@ async fn claim(store: &Store, tasks: usize) -> Vec<ClaimedTask> {
     let claimed = claim_at_most(store, tasks).await;
     assert_eq!(claimed.len(), tasks);
     claimed
+}
+
+/// What becomes of tasks: some are completed, some fail, some go back and are completed then.
+async fn live(store: &Store, tasks: usize) {
+    let new: Vec<TaskToCreate> = (0..3 * tasks).map(|_| task("default", 0, Due::Now)).collect();
+    store.create_ids(&new).await.unwrap();
+    let first = claim(store, tasks).await;
+    record(store, &first, ReportStatus::Started).await;
+    record(store, &first, ReportStatus::Complete).await;
+    record(store, &claim(store, tasks).await, ReportStatus::Failed).await;
+    let back = claim(store, tasks).await;
+    let back: Vec<TaskClaim> = back.iter().map(|task| TaskClaim { task_id: task.task_id, claim: task.claim }).collect();
+    assert!(store.to_stop(WORKER, &back).await.unwrap().is_empty());
+    store.hand_back(&back).await.unwrap();
+    record(store, &claim(store, tasks).await, ReportStatus::Complete).await;
+    while store.advance_events().await.unwrap() {}
 }
 
 /// One claim from everything there is, by what the store knows of limits.
@@ -257,6 +275,24 @@ async fn with_statistics_of_a_full_database_that_was_emptied_every_step_reads_no
     fixture.run("alter table tasks set (autovacuum_enabled = off)").await;
     fixture.run("truncate tasks, task_history").await;
     assert_every_step_reads_little(&fixture).await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_planned_while_there_were_no_tasks_reads_no_more_when_there_are_many() {
+    let fixture = Fixture::new().await;
+    fixture.run("delete from tasks").await;
+    fixture.run("alter table tasks set (autovacuum_enabled = off)").await;
+    fixture.run("vacuum analyze tasks").await;
+    let bound = 8 * (PER_TASK * BATCH as i64 + BESIDES);
+    let planned = async |store: &Store| {
+        for _ in 0..PLANNED_FOR_GOOD {
+            live(store, 1).await;
+        }
+        fixture.run(MUCH).await;
+        live(store, BATCH).await;
+    };
+    fixture.within(bound, "what was planned for nothing", planned).await;
     fixture.stop().await;
 }
 

@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use taskmaster_openapi::coordinator::Abilities;
 use taskmaster_openapi::report::TaskClaim;
+use taskmaster_service::rate::Rate;
 use taskmaster_store::claim::{Labels, Lane, is_system};
 
-use crate::rate::{Rate, Took};
+use crate::took::Took;
 
 /// Besides its free slots, a worker is given what its slots get through in so long, by how long its tasks take.
 const AHEAD_SECONDS: f64 = 0.2;
@@ -381,7 +382,7 @@ mod tests {
         }
         let done: Vec<TaskClaim> = (0..100).map(claim).collect();
         assert_eq!(fleet.settle("w00", &done, true, now).len(), 100);
-        assert_eq!(fleet.seats(&ids, 1_000, now).len(), 5 + 800);
+        assert_eq!(fleet.seats(&ids, 1_000, now).len(), 5 + 200);
     }
 
     #[test]
@@ -409,8 +410,7 @@ mod tests {
             numbers.for_each(|n| fleet.give("w00", claim(n), 1, now))
         };
         give(&mut fleet, 0..100);
-        fleet.settle("w00", &(0..25).map(claim).collect::<Vec<_>>(), true, now);
-        fleet.settle("w00", &(25..100).map(claim).collect::<Vec<_>>(), false, now);
+        fleet.settle("w00", &(0..100).map(claim).collect::<Vec<_>>(), true, now);
         // Its slots, and 200 ahead.
         give(&mut fleet, 100..305);
         fleet.settle("w00", &(100..149).map(claim).collect::<Vec<_>>(), false, now);

@@ -11,8 +11,8 @@ pub mod fleet;
 pub mod flows;
 pub mod gates;
 pub mod home;
-pub mod rate;
 pub mod token;
+mod took;
 
 mod api;
 mod cancel;

@@ -20,7 +20,7 @@ const WAITING_MAX: usize = 10_000;
 const CONCURRENCY: usize = 2;
 /// While there are many, statements are fewer and each records more. With several coordinators they were so small otherwise that
 /// the database did a third more work for every task.
-const PACE: Pace = Pace { from_weight: 8, apart: Duration::from_millis(10) };
+const PACE: Pace = Pace { from_per_second: 1_000.0, apart: Duration::from_millis(10) };
 
 /// Records reports in batches.
 #[derive(Debug, Clone)]

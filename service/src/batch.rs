@@ -8,6 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::rate::Rate;
+
 /// Bounds of a [`Batcher`].
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
@@ -23,9 +25,9 @@ pub struct BatchLimits {
 /// How batches are kept apart, so that more items travel together.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// After a batch of such a weight; what follows a lighter one goes at once.
-    pub from_weight: usize,
-    /// The next one begins no sooner than so long after it began.
+    /// While so much weight comes in a second; at less, what comes goes at once.
+    pub from_per_second: f64,
+    /// The next batch begins no sooner than so long after one began.
     pub apart: Duration,
 }
 
@@ -100,6 +102,7 @@ async fn drive<I, O, W, F>(
     let mut running = JoinSet::new();
     let mut left_over = None;
     let mut may_begin = Instant::now();
+    let mut rate = Rate::new(may_begin.into_std());
     loop {
         while running.len() >= limits.concurrency {
             running.join_next().await;
@@ -112,8 +115,10 @@ async fn drive<I, O, W, F>(
         };
         tokio::time::sleep_until(may_begin).await;
         let filled = fill(&mut receiver, first, limits.batch_weight_max, weight);
-        if let Some(pace) = limits.pace.filter(|pace| filled.weight >= pace.from_weight) {
-            may_begin = Instant::now() + pace.apart;
+        let now = Instant::now();
+        rate.add(filled.weight, now.into_std());
+        if let Some(pace) = limits.pace.filter(|pace| rate.get(now.into_std()) >= pace.from_per_second) {
+            may_begin = now + pace.apart;
         }
         left_over = filled.next;
         let work = work.clone();
@@ -197,7 +202,7 @@ mod tests {
     async fn what_comes_before_the_next_batch_may_begin_travels_together() {
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let seen = sizes.clone();
-        let pace = Pace { from_weight: 2, apart: Duration::from_secs(2) };
+        let pace = Pace { from_per_second: 1_000.0, apart: Duration::from_secs(2) };
         let (batcher, driver) = Batcher::new(
             BatchLimits { pace: Some(pace), ..LIMITS },
             |item| *item as usize,
@@ -211,8 +216,8 @@ mod tests {
             for _ in 0..10 {
                 assert_eq!(batcher.submit(1).await, Ok(1));
             }
-            assert!(began.elapsed() < pace.apart, "what follows a light one goes at once");
-            assert_eq!(batcher.submit(2).await, Ok(2));
+            assert!(began.elapsed() < pace.apart, "little goes at once");
+            assert_eq!(batcher.submit(1_000).await, Ok(1_000));
             futures::future::join_all((0..10).map(|_| batcher.submit(1))).await;
             drop(batcher);
         };

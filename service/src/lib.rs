@@ -15,6 +15,7 @@ pub mod layers;
 pub mod logging;
 pub mod pause;
 pub mod places;
+pub mod rate;
 pub mod server;
 pub mod settings;
 pub mod shutdown;

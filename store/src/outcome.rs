@@ -51,6 +51,10 @@ pub struct Recorded {
     pub results: Vec<ReportResult>,
 }
 
+/// Tasks are joined by `t.id = any(array[x.id])`, which says no more than `t.id = x.id`, but leaves one way to do it: a look into
+/// the index for each. A plan that is made while the table is empty, and kept, would read all of it otherwise, by the index, and
+/// compare each row with each.
+///
 /// Starts and successes, of any number of tasks, in one statement. A success takes the row out of `tasks` and puts it into the
 /// history; a STARTED that was never reported is implied by it, as an event too.
 const START_AND_COMPLETE: &str = "
@@ -61,14 +65,14 @@ with start as (
        set status = 2, attempt = t.attempt + 1,
            started_at = greatest(t.picked_at, now() - coalesce(r.started_ms, 0) * interval '1 millisecond')
       from start r
-     where t.id = r.id and t.claim = r.claim and t.worker_id = r.worker_id and t.status = 1
+     where t.id = any(array[r.id]) and t.claim = r.claim and t.worker_id = r.worker_id and t.status = 1
     returning t.id, t.claim, t.lane, t.attempt, t.worker_id, t.cancel_requested_at is not null as cancel_requested
 ), done as (
     select * from unnest($5::uuid[], $6::bigint[], $7::text[], $8::float8[], $9::float8[], $10::text[])
       as r(id, claim, worker_id, started_ms, ended_ms, result)
 ), gone as (
     delete from tasks t using done r
-     where t.id = r.id and t.claim = r.claim and t.worker_id = r.worker_id and t.status in (1, 2)
+     where t.id = any(array[r.id]) and t.claim = r.claim and t.worker_id = r.worker_id and t.status in (1, 2)
     returning t.*, r.started_ms, r.ended_ms, r.result as new_result, (t.status = 1)::int as unstarted
 ), kept as (
     insert into task_history (id, finished_at, run_at, created_at, scheduled_at, claim, picked_at, started_at,
@@ -97,9 +101,9 @@ select id, claim, worker_id, cancel_requested from started union all select id, 
 const LOCK: &str = "
 select t.id, t.claim, t.status, t.attempt, t.max_attempts, t.lost_workers, t.cancel_requested_at is not null as cancel_requested,
        t.retry, t.worker_id
-  from tasks t
- where t.id in (select id from unnest($1::uuid[]) as w(id)) and t.status in (1, 2)
- order by t.id for update";
+  from (select distinct id from unnest($1::uuid[]) as w(id) order by id) w join tasks t on t.id = any(array[w.id])
+ where t.status in (1, 2)
+   for update of t";
 
 /// Carries out verdicts on locked rows. Attempts that are not the last get a row of their own. What was claimed ahead of its time
 /// keeps its time.
@@ -114,7 +118,7 @@ with verdict as (
            coalesce(t.started_at, case when v.tried then
                greatest(t.picked_at, now() - coalesce(v.started_ms, 0) * interval '1 millisecond') end) as new_started_at,
            greatest(t.picked_at, now() - coalesce(v.ended_ms, 0) * interval '1 millisecond') as asked_ended_at
-      from verdict v join tasks t on t.id = v.id
+      from verdict v join tasks t on t.id = any(array[v.id])
 ), attempted as (
     insert into attempts (task_id, claim, ended_at, picked_at, started_at, attempt, status, worker_id, result, error)
     select id, claim, greatest(new_started_at, asked_ended_at), picked_at, new_started_at,
@@ -127,10 +131,10 @@ with verdict as (
            started_at = coalesce(b.new_started_at, t.started_at),
            result = case when b.tried then b.new_result::json else t.result end,
            error = case when b.tried then b.new_error::json else t.error end
-      from before b where t.id = b.id and b.next = 0
+      from before b where t.id = any(array[b.id]) and b.next = 0
     returning t.id, t.lane, t.priority, t.run_at
 ), gone as (
-    delete from tasks t using before b where t.id = b.id and b.next > 0 returning t.id
+    delete from tasks t using before b where t.id = any(array[b.id]) and b.next > 0 returning t.id
 ), kept as (
     insert into task_history (id, finished_at, run_at, created_at, scheduled_at, claim, picked_at, started_at,
         cancel_requested_at, lane, timeout_seconds, priority, status, attempt, max_attempts, hand_backs, lost_workers,

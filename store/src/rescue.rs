@@ -189,7 +189,7 @@ impl Store {
         let (ids, claims): (Vec<Uuid>, Vec<i64>) = held.iter().map(|c| (c.task_id, c.claim)).unzip();
         let stop: Vec<(Uuid, i64)> = sqlx::query_as(
             "select h.id, h.claim from unnest($1::uuid[], $2::bigint[]) as h(id, claim)
-              where not exists (select from tasks t where t.id = h.id and t.claim = h.claim and t.worker_id = $3
+              where not exists (select from tasks t where t.id = any(array[h.id]) and t.claim = h.claim and t.worker_id = $3
                                    and t.status in (1, 2) and t.cancel_requested_at is null)",
         )
         .bind(ids)

@@ -325,7 +325,7 @@ pub(super) async fn pause(connection: &mut PgConnection, id: Uuid, reason: Optio
 /// Takes back the tasks of a locked schedule that were made ahead of their time, as far as no worker has them.
 async fn withdraw(connection: &mut PgConnection, id: Uuid) -> Result<(), StoreError> {
     let tasks: Vec<Uuid> = sqlx::query_scalar(
-        "select t.id from schedule_runs r join tasks t on t.id = r.task_id
+        "select t.id from schedule_runs r join tasks t on t.id = any(array[r.task_id])
           where r.schedule_id = $1 and r.fire_at > clock_timestamp() and r.kind = 0 and r.state = 0 and t.status = 0
           order by t.id for update of t",
     )

@@ -51,7 +51,7 @@ from_row!(Untended { waiting, failing });
 /// Of schedules: their occurrence that waits can start.
 macro_rules! can_start {
     () => {
-        "waiting_fire_at is not null and paused_at is null and not exists (select from tasks t where t.id = s.last_task_id)"
+        "waiting_fire_at is not null and paused_at is null and not exists (select from tasks t where t.id = any(array[s.last_task_id]))"
     };
 }
 
@@ -74,7 +74,7 @@ macro_rules! due_sql {
             "select ",
             clockwork_columns!(),
             ", next_fire_at, last_fire_at, last_task_id, now() as now, catch_up, catch_up_window_seconds,
-             overlap <> 0 and exists (select from tasks t where t.id = schedules.last_task_id) as is_live,
+             overlap <> 0 and exists (select from tasks t where t.id = any(array[schedules.last_task_id])) as is_live,
              waiting_fire_at is not null as is_waiting
         from schedules where paused_at is null and ",
             $which,
