@@ -27,7 +27,7 @@ type Answer = Option<BeatAnswer>;
 const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
 
 /// Heartbeats that come within so long of others are kept together: hundreds of workers cost a few statements a second.
-const PACE: Pace = Pace { from_per_second: 0.0, apart: Duration::from_millis(400) };
+const PACE: Pace = Pace { from_per_second: 0.0, apart: Duration::from_millis(200) };
 
 /// Heartbeats on their way to the database.
 pub(crate) type Beats = Batcher<Beat, Answer>;

@@ -19,7 +19,7 @@ const WAITING_MAX: usize = 10_000;
 /// Statements in progress at once: one is written while the next is collected and sent.
 const CONCURRENCY: usize = 2;
 /// While there are many, statements are fewer and each records more. With several coordinators they were so small otherwise that
-/// the database did a third more work for every task.
+/// the database did a quarter more work for every task.
 const PACE: Pace = Pace { from_per_second: 1_000.0, apart: Duration::from_millis(10) };
 
 /// Records reports in batches.
