@@ -144,6 +144,11 @@ async fn claim(store: &Store, tasks: usize) -> Vec<ClaimedTask> {
     claimed
 }
 
+/// What a worker that was given these says it holds.
+fn held(claimed: &[ClaimedTask]) -> Vec<TaskClaim> {
+    claimed.iter().map(|task| TaskClaim { task_id: task.task_id, claim: task.claim }).collect()
+}
+
 /// What becomes of tasks: some are completed, some fail, some go back and are completed then.
 async fn live(store: &Store, tasks: usize) {
     let new: Vec<TaskToCreate> = (0..3 * tasks).map(|_| task("default", 0, Due::Now)).collect();
@@ -152,8 +157,7 @@ async fn live(store: &Store, tasks: usize) {
     record(store, &first, ReportStatus::Started).await;
     record(store, &first, ReportStatus::Complete).await;
     record(store, &claim(store, tasks).await, ReportStatus::Failed).await;
-    let back = claim(store, tasks).await;
-    let back: Vec<TaskClaim> = back.iter().map(|task| TaskClaim { task_id: task.task_id, claim: task.claim }).collect();
+    let back = held(&claim(store, tasks).await);
     assert!(store.to_stop(WORKER, &back).await.unwrap().is_empty());
     store.hand_back(&back).await.unwrap();
     record(store, &claim(store, tasks).await, ReportStatus::Complete).await;
@@ -191,8 +195,7 @@ async fn assert_every_step_reads_little(fixture: &Fixture) {
     fixture.within(bound, "recording successes", complete).await;
     let failed = async |store: &Store| record(store, &second, ReportStatus::Failed).await;
     fixture.within(bound, "recording failures", failed).await;
-    let held: Vec<TaskClaim> =
-        third.iter().map(|task| TaskClaim { task_id: task.task_id, claim: task.claim }).collect();
+    let held = held(&third);
     fixture.within(bound, "comparing", async |store| store.to_stop(WORKER, &held).await.unwrap()).await;
     fixture.within(bound, "handing back", async |store| store.hand_back(&held).await.unwrap()).await;
     let limits = RescueLimits {

@@ -51,12 +51,12 @@ pub struct Recorded {
     pub results: Vec<ReportResult>,
 }
 
+/// Starts and successes, of any number of tasks, in one statement. A success takes the row out of `tasks` and puts it into the
+/// history; a STARTED that was never reported is implied by it, as an event too.
+///
 /// Tasks are joined by `t.id = any(array[x.id])`, which says no more than `t.id = x.id`, but leaves one way to do it: a look into
 /// the index for each. A plan that is made while the table is empty, and kept, would read all of it otherwise, by the index, and
 /// compare each row with each.
-///
-/// Starts and successes, of any number of tasks, in one statement. A success takes the row out of `tasks` and puts it into the
-/// history; a STARTED that was never reported is implied by it, as an event too.
 const START_AND_COMPLETE: &str = "
 with start as (
     select * from unnest($1::uuid[], $2::bigint[], $3::text[], $4::float8[]) as r(id, claim, worker_id, started_ms)
