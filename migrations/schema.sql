@@ -1,5 +1,73 @@
 -- What the migrations make. Generated: see tests/schema.rs.
 
+CREATE FUNCTION public.taskmaster_advance_events(rows_max integer, from_id bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+declare
+    counted bigint;
+    head    bigint;
+    moved   bigint;
+begin
+    -- Whoever locks the head moves events. The next statement sees what the one before has committed.
+    perform from event_head for update skip locked;
+    if not found then
+        return 0;
+    end if;
+    select next_id, taskmaster_newest_event() + 1 into counted, head from event_head;
+
+    with moved as (
+        delete from event_inbox i where i.id in (select id from event_inbox where id >= from_id order by id limit rows_max)
+        returning i.*
+    ), logged as (
+        insert into events (first_id, at, type, n, task_ids, lanes, attempts, workers, schedules)
+        select head + coalesce(sum(m.n) over (order by m.id rows between unbounded preceding and 1 preceding), 0),
+               m.at, m.type, m.n, m.task_ids, m.lanes, m.attempts, m.workers, m.schedules
+          from moved m
+    ), changed as (
+        insert into task_count_changes (first_id, lane, status, n)
+        select head, lane, status, sum(d)
+          from (select unnest(lanes) as lane, to_status as status, 1 as d from moved where to_status is not null
+                union all
+                select unnest(lanes), from_status, -1 from moved where from_status is not null) each
+         group by lane, status having sum(d) <> 0
+    ), rated as (
+        insert into task_rates (at, created, completed, failed)
+        select to_timestamp(floor(extract(epoch from at) / 10) * 10), sum(n) filter (where type = 0), sum(n) filter (where type = 3),
+               sum(n) filter (where type = 5)
+          from (select at, type, n from moved union all select at, unnest(array [0, 3, 5]), 0 from moved) m
+         where type in (0, 3, 5) group by 1 order by 1
+        on conflict (at) do update set created = task_rates.created + excluded.created,
+            completed = task_rates.completed + excluded.completed, failed = task_rates.failed + excluded.failed
+    )
+    select count(*) into moved from moved;
+    if moved = 0 then
+        return 0;
+    end if;
+    perform pg_notify('taskmaster_events', '');
+
+    if (select count(*) from task_count_changes where first_id >= counted) >= 128 then
+        perform taskmaster_count_events();
+    end if;
+    return moved;
+end
+$$;
+
+CREATE FUNCTION public.taskmaster_count_events() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    counted bigint;
+begin
+    select next_id into counted from event_head for update;
+    insert into task_counts (lane, status, n)
+    select c.lane, c.status, sum(c.n) from task_count_changes c
+     where first_id >= counted group by c.lane, c.status having sum(c.n) <> 0 order by c.lane, c.status
+    on conflict (lane, status) do update set n = task_counts.n + excluded.n;
+    delete from task_count_changes where first_id >= counted;
+    update event_head set next_id = taskmaster_newest_event() + 1 where next_id <= taskmaster_newest_event();
+end
+$$;
+
 CREATE FUNCTION public.taskmaster_drop_partitions(kept_days integer) RETURNS SETOF text
     LANGUAGE plpgsql
     AS $$
@@ -39,6 +107,12 @@ begin
         end loop;
     end loop;
 end
+$$;
+
+CREATE FUNCTION public.taskmaster_newest_event() RETURNS bigint
+    LANGUAGE sql STABLE
+    AS $$
+select greatest(h.next_id, (select first_id + n from events order by first_id desc limit 1)) - 1 from event_head h
 $$;
 
 CREATE TABLE public._sqlx_migrations (
@@ -110,6 +184,40 @@ CREATE TABLE public.coordinators (
 )
 WITH (fillfactor='50');
 
+CREATE TABLE public.event_head (
+    singleton boolean DEFAULT true NOT NULL,
+    next_id bigint NOT NULL,
+    CONSTRAINT event_head_singleton_check CHECK (singleton)
+);
+
+CREATE TABLE public.task_count_changes (
+    first_id bigint NOT NULL,
+    lane integer NOT NULL,
+    status smallint NOT NULL,
+    n bigint NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
+
+CREATE TABLE public.task_counts (
+    lane integer NOT NULL,
+    status smallint NOT NULL,
+    n bigint NOT NULL
+)
+WITH (fillfactor='50');
+
+CREATE VIEW public.current_task_counts AS
+ SELECT task_counts.lane,
+    task_counts.status,
+    task_counts.n
+   FROM public.task_counts
+UNION ALL
+ SELECT task_count_changes.lane,
+    task_count_changes.status,
+    task_count_changes.n
+   FROM public.task_count_changes
+  WHERE (task_count_changes.first_id >= ( SELECT event_head.next_id
+           FROM public.event_head));
+
 CREATE TABLE public.detached (
     task_id uuid NOT NULL,
     claim bigint NOT NULL,
@@ -122,12 +230,6 @@ CREATE TABLE public.detached (
     CONSTRAINT detached_heartbeat_seconds_check CHECK ((heartbeat_seconds > 0))
 )
 WITH (autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='500', autovacuum_vacuum_cost_delay='0');
-
-CREATE TABLE public.event_head (
-    singleton boolean DEFAULT true NOT NULL,
-    next_id bigint NOT NULL,
-    CONSTRAINT event_head_singleton_check CHECK (singleton)
-);
 
 CREATE TABLE public.event_inbox (
     id bigint NOT NULL,
@@ -378,13 +480,6 @@ CREATE TABLE public.schedules (
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='500', autovacuum_vacuum_cost_delay='0');
 
-CREATE TABLE public.task_counts (
-    lane integer NOT NULL,
-    status smallint NOT NULL,
-    n bigint NOT NULL
-)
-WITH (fillfactor='50');
-
 CREATE TABLE public.task_history (
     id uuid NOT NULL,
     finished_at timestamp with time zone NOT NULL,
@@ -622,6 +717,9 @@ ALTER TABLE ONLY public.schedules
 ALTER TABLE ONLY public.schedules
     ADD CONSTRAINT schedules_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.task_count_changes
+    ADD CONSTRAINT task_count_changes_pkey PRIMARY KEY (first_id, lane, status);
+
 ALTER TABLE ONLY public.task_counts
     ADD CONSTRAINT task_counts_pkey PRIMARY KEY (lane, status);
 
@@ -685,7 +783,7 @@ CREATE INDEX task_history_failed ON ONLY public.task_history USING btree (id) WH
 
 CREATE INDEX tasks_cancelling ON public.tasks USING btree (id) WHERE (cancel_requested_at IS NOT NULL);
 
-CREATE INDEX tasks_due ON public.tasks USING btree (lane, priority, run_at, id);
+CREATE INDEX tasks_due ON public.tasks USING btree (lane, priority, run_at, id) WHERE (priority >= 0);
 
 CREATE INDEX webhook_deliveries_newest ON public.webhook_deliveries USING btree (webhook_id, id);
 

@@ -85,8 +85,23 @@ impl Fixture {
             }
             read = now;
         }
-        assert!(read <= rows, "{what} read {read} rows, more than {rows}");
+        assert!(read <= rows, "{what} read {read} rows, more than {rows}; so far: {}", self.most_read().await);
         done
+    }
+
+    /// Blocks of the indexes of tasks that were looked at so far. What a walk over an index passes over counts as nothing read.
+    async fn blocks(&self) -> i64 {
+        let sql = "select sum(idx_blks_read + idx_blks_hit)::bigint from pg_statio_user_indexes where relname = 'tasks'";
+        sqlx::query_scalar(sql).fetch_one(&self.sql).await.unwrap()
+    }
+
+    /// The indexes and tables of which most was read.
+    async fn most_read(&self) -> String {
+        let sql = "select string_agg(name || ' ' || read, ', ')
+                     from (select * from (select indexrelname as name, idx_tup_read as read from pg_stat_user_indexes
+                                          union all select relname, seq_tup_read from pg_stat_user_tables) each
+                            where read > 0 order by read desc limit 5) most";
+        sqlx::query_scalar(sql).fetch_one(&self.sql).await.unwrap()
     }
 
     /// Whether no store is connected.
@@ -166,10 +181,13 @@ async fn live(store: &Store, tasks: usize) {
 
 /// One claim from everything there is, by what the store knows of limits.
 async fn claim_at_most(store: &Store, seats: usize) -> Vec<ClaimedTask> {
+    claim_from(store, seats, None).await
+}
+
+async fn claim_from(store: &Store, seats: usize, low_water: Option<Mark>) -> Vec<ClaimedTask> {
     let lanes = store.lanes().await.unwrap();
-    let bands: Vec<BandFrom> = Band::of(lanes.iter().map(|lane| lane.id))
-        .map(|band| BandFrom { band, low_water: None, max: usize::MAX })
-        .collect();
+    let bands: Vec<BandFrom> =
+        Band::of(lanes.iter().map(|lane| lane.id)).map(|band| BandFrom { band, low_water, max: usize::MAX }).collect();
     let claimed = store.claim(Uuid::now_v7(), &bands, &vec![WORKER.to_owned(); seats], 0.0).await.unwrap();
     assert!(!claimed.is_stale);
     claimed.tasks
@@ -296,6 +314,63 @@ async fn what_was_planned_while_there_were_no_tasks_reads_no_more_when_there_are
         live(store, BATCH).await;
     };
     fixture.within(bound, "what was planned for nothing", planned).await;
+    fixture.stop().await;
+}
+
+/// Batches of events, and tasks that end, while a transaction is open.
+const BATCHES_WHILE_HELD: usize = 300;
+const ENDED_WHILE_HELD: usize = 20 * BATCH;
+/// Of indexes: two that a task is put into, and some looks at a task, each of a few blocks.
+const BLOCKS_PER_TASK: i64 = 60;
+
+#[tokio::test]
+async fn while_a_transaction_is_open_what_everybody_reads_does_not_grow() {
+    let fixture = Fixture::new().await;
+    let mut open = fixture.sql.begin().await.unwrap();
+    sqlx::query("select pg_current_xact_id()").execute(&mut *open).await.unwrap();
+    let step = async |store: &Store| {
+        for _ in 0..BATCHES_WHILE_HELD {
+            store.create_ids(&[task("default", 0, Due::Now)]).await.unwrap();
+            store.advance_events().await.unwrap();
+        }
+        for _ in BATCHES_WHILE_HELD / BATCH..ENDED_WHILE_HELD / BATCH {
+            let new: Vec<TaskToCreate> = (0..BATCH).map(|_| task("default", 0, Due::Now)).collect();
+            store.create_ids(&new).await.unwrap();
+        }
+        for _ in 0..ENDED_WHILE_HELD / BATCH {
+            record(store, &claim(store, BATCH).await, ReportStatus::Complete).await;
+        }
+        store.stats().await.unwrap()
+    };
+    let stats = fixture.within(i64::MAX, "a life", step).await;
+    assert_eq!(stats.tasks.complete as usize, ENDED_WHILE_HELD);
+    // As many versions of a row as there were changes are walked over by whoever reads it.
+    let changes =
+        "select sum(n_tup_upd)::bigint from pg_stat_user_tables where relname in ('event_head', 'task_counts')";
+    let changed: i64 = sqlx::query_scalar(changes).fetch_one(&fixture.sql).await.unwrap();
+    assert!(changed <= BATCHES_WHILE_HELD as i64 / 10, "{changed} changes");
+    let page = async |store: &Store| store.list(&TaskFilter::default(), None, 50).await.unwrap().tasks;
+    let page = fixture.within(BESIDES, "a page", page).await;
+    assert_eq!(page.len(), 50);
+    // The table is believed to be empty, however many rows nothing may remove.
+    fixture.run(MUCH).await;
+    fixture.run("delete from tasks").await;
+    fixture.run("vacuum analyze tasks").await;
+    let from = Mark::at(sqlx::query_scalar("select clock_timestamp()").fetch_one(&fixture.sql).await.unwrap());
+    let planned = async |store: &Store| {
+        for tasks in (0..PLANNED_FOR_GOOD).map(|_| 1).chain([BATCH]) {
+            let new: Vec<TaskToCreate> = (0..tasks).map(|_| task("default", 0, Due::Now)).collect();
+            store.create_ids(&new).await.unwrap();
+            let claimed = claim_from(store, tasks, Some(from)).await;
+            assert_eq!(claimed.len(), tasks);
+            record(store, &claimed, ReportStatus::Complete).await;
+        }
+    };
+    let before = fixture.blocks().await;
+    fixture.within(i64::MAX, "what was planned for nothing", planned).await;
+    let blocks = fixture.blocks().await - before;
+    assert!(blocks <= (PLANNED_FOR_GOOD + BATCH) as i64 * BLOCKS_PER_TASK, "{blocks} blocks of indexes");
+    open.rollback().await.unwrap();
     fixture.stop().await;
 }
 

@@ -54,13 +54,13 @@ with head as materialized (
     select b.lane, b.priority, h.run_at
       from unnest($1::integer[], $2::smallint[], $3::timestamptz[]) as b(lane, priority, low),
            lateral (select t.run_at from tasks t
-                     where t.lane = b.lane and t.priority = b.priority and t.run_at >= b.low
+                     where t.lane = b.lane and t.priority = b.priority and t.priority >= 0 and t.run_at >= b.low
                        and t.run_at <= now() and t.status = 0
                      order by t.run_at limit 1) h
 ), due as (
     select from head b,
            lateral (select t.run_at from tasks t
-                     where t.lane = b.lane and t.priority = b.priority and t.run_at >= b.run_at
+                     where t.lane = b.lane and t.priority = b.priority and t.priority >= 0 and t.run_at >= b.run_at
                        and t.run_at <= now() and t.status = 0
                      order by t.run_at limit $4 + 1) t
      limit $4 + 1

@@ -1,6 +1,6 @@
 //! Claiming due tasks for workers.
 //!
-//! A *band* is a lane and a priority: one range of the index `tasks_due`. A claim looks only at the bands it is given, each from
+//! A *band* is a lane and a priority: one range of the index `tasks_due`, which is for statements that say `priority >= 0`. A claim looks only at the bands it is given, each from
 //! a low-water mark upwards, so that its cost does not grow with what was claimed before, nor with what is not due yet.
 
 use chrono::{DateTime, Utc};
@@ -129,7 +129,7 @@ with band as materialized (
     select b.lane, b.priority, b.max, head.run_at as head, head.id as head_id
       from unnest($1::integer[], $2::smallint[], $3::timestamptz[], $12::uuid[], $9::integer[]) as b(lane, priority, low, low_id, max),
            lateral (select t.run_at, t.id from tasks t
-                     where t.lane = b.lane and t.priority = b.priority and (t.run_at, t.id) >= (b.low, b.low_id)
+                     where t.lane = b.lane and t.priority = b.priority and t.priority >= 0 and (t.run_at, t.id) >= (b.low, b.low_id)
                        and t.run_at <= now() + $6 * interval '1 millisecond' and t.status = 0
                      order by t.run_at, t.id limit 1) head
      where $10 = (select version from queue_head)
@@ -137,7 +137,7 @@ with band as materialized (
     select due.place
       from (select * from band order by priority + floor(extract(epoch from now() - head) / $7) desc, head) b,
            lateral (select t.ctid as place from tasks t
-                     where t.lane = b.lane and t.priority = b.priority and (t.run_at, t.id) >= (b.head, b.head_id)
+                     where t.lane = b.lane and t.priority = b.priority and t.priority >= 0 and (t.run_at, t.id) >= (b.head, b.head_id)
                        and t.run_at <= now() + $6 * interval '1 millisecond' and t.status = 0
                      order by t.run_at, t.id limit least(cardinality($4::integer[]), b.max)
                        for update skip locked) due
@@ -208,7 +208,7 @@ impl Store {
             "select b.lane, b.priority, (extract(epoch from head.run_at - clock_timestamp()) * 1000)::float8
                from unnest($1::integer[], $2::smallint[], $3::timestamptz[], $5::uuid[]) as b(lane, priority, low, low_id),
                     lateral (select t.run_at from tasks t
-                              where t.lane = b.lane and t.priority = b.priority and (t.run_at, t.id) >= (b.low, b.low_id)
+                              where t.lane = b.lane and t.priority = b.priority and t.priority >= 0 and (t.run_at, t.id) >= (b.low, b.low_id)
                                 and t.run_at <= now() + $4 * interval '1 millisecond' and t.status = 0
                               order by t.run_at, t.id limit 1) head",
         )

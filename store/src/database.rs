@@ -147,6 +147,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (12, "hooks", include_str!("../../migrations/0012_hooks.sql")),
     (13, "http_tasks", include_str!("../../migrations/0013_http_tasks.sql")),
     (14, "workers", include_str!("../../migrations/0014_workers.sql")),
+    (15, "event_numbers", include_str!("../../migrations/0015_event_numbers.sql")),
+    (16, "due_index", include_str!("../../migrations/0016_due_index.sql")),
 ];
 
 fn migrator() -> Migrator {

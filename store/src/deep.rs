@@ -1,23 +1,29 @@
-//! Looks from the bottom: now and then, and seldom enough to take no more than a hundredth of the time.
+//! Looks that begin below where something was found last: now and then, and seldom enough to take no more than a hundredth of the
+//! time.
 
 use std::time::{Duration, Instant};
 
 /// While somebody holds a transaction open, what lies below the marks piles up, nothing may remove it, and a look takes long.
 const SHARE: u32 = 100;
 
-/// When to begin at the bottom, and not where the last look found something.
+/// When to begin further down, or at the bottom, and not where the last look found something.
 #[derive(Debug, Default)]
 pub struct DeepLooks {
     next: Option<Instant>,
 }
 
 impl DeepLooks {
-    /// Whether a look that begins now begins at the bottom. The first one does.
+    /// Whether a look that begins now begins there. The first one does.
     pub fn is_due(&self, now: Instant) -> bool {
-        self.next.is_none_or(|next| now >= next)
+        self.not_before(now).is_none()
     }
 
-    /// A look from the bottom has ended. The next one comes so long after its beginning, or later when it took long.
+    /// When the next one is due; `None` when it is now.
+    pub fn not_before(&self, now: Instant) -> Option<Instant> {
+        self.next.filter(|next| now < *next)
+    }
+
+    /// Such a look has ended. The next one comes so long after its beginning, or later when it took long.
     pub fn looked(&mut self, began: Instant, every: Duration) {
         let now = Instant::now();
         let took = now.saturating_duration_since(began);

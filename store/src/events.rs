@@ -2,7 +2,8 @@
 //!
 //! Statements leave their events in an inbox; [`Store::advance_events`] moves them to the log, one mover at a time, and gives them
 //! their numbers. A reader that goes by number therefore misses nothing, however late a transaction commits. The same move keeps
-//! the counts of [`crate::stats`].
+//! the counts of [`crate::stats`]. It is the function `taskmaster_advance_events` of the migrations: what it does after it has
+//! locked the head must see what the mover before has committed.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -18,7 +19,7 @@ use crate::error::StoreError;
 use crate::row::from_row;
 
 /// Rows of the inbox that are moved at once.
-const MOVED_MAX: i64 = 500;
+const MOVED_MAX: i32 = 500;
 
 /// How often the inbox is looked at when nobody rings.
 const PUMP_EVERY: Duration = Duration::from_secs(1);
@@ -91,41 +92,6 @@ impl Beginning {
     }
 }
 
-/// Whoever locks the head moves; others skip. The numbers of a batch follow those of the batches before it.
-const ADVANCE: &str = "
-with head as materialized (
-    select next_id from event_head for update skip locked
-), moved as (
-    delete from event_inbox i using head
-     where i.id in (select id from event_inbox where id >= $2 order by id limit $1)
-    returning i.*
-), logged as (
-    insert into events (first_id, at, type, n, task_ids, lanes, attempts, workers, schedules)
-    select head.next_id + coalesce(sum(m.n) over (order by m.id rows between unbounded preceding and 1 preceding), 0),
-           m.at, m.type, m.n, m.task_ids, m.lanes, m.attempts, m.workers, m.schedules
-      from moved m, head
-), delta as (
-    select lane, status, sum(d) as d
-      from (select unnest(lanes) as lane, to_status as status, 1 as d from moved where to_status is not null
-            union all
-            select unnest(lanes), from_status, -1 from moved where from_status is not null) each
-     group by lane, status having sum(d) <> 0
-), counted as (
-    insert into task_counts (lane, status, n) select lane, status, d from delta order by lane, status
-    on conflict (lane, status) do update set n = task_counts.n + excluded.n
-), rated as (
-    insert into task_rates (at, created, completed, failed)
-    select to_timestamp(floor(extract(epoch from at) / 10) * 10), sum(n) filter (where type = 0), sum(n) filter (where type = 3),
-           sum(n) filter (where type = 5)
-      from (select at, type, n from moved union all select at, unnest(array [0, 3, 5]), 0 from moved) m
-     where type in (0, 3, 5) group by 1 order by 1
-    on conflict (at) do update set created = task_rates.created + excluded.created,
-        completed = task_rates.completed + excluded.completed, failed = task_rates.failed + excluded.failed
-), bumped as (
-    update event_head set next_id = next_id + (select sum(n) from moved) where exists (select from moved)
-)
-select count(*), case when count(*) > 0 then pg_notify('taskmaster_events', '')::text end from moved";
-
 /// Events after a number.
 #[derive(Debug, Clone, Default)]
 pub struct EventPage {
@@ -162,9 +128,12 @@ impl Store {
             .await?;
         let Some(first) = first else { return Ok(false) };
         self.inbox.found(first, Instant::now());
-        let (moved, _): (i64, Option<String>) =
-            sqlx::query_as(ADVANCE).bind(MOVED_MAX).bind(begins.moving).fetch_one(&self.pool).await?;
-        Ok(moved >= MOVED_MAX)
+        let moved: i64 = sqlx::query_scalar("select taskmaster_advance_events($1, $2)")
+            .bind(MOVED_MAX)
+            .bind(begins.moving)
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(moved >= i64::from(MOVED_MAX))
     }
 
     /// Moves events as they come, for as long as it is polled: soon after this process has left some, and every second in case
@@ -253,9 +222,11 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn trim_events(&self, kept_seconds: f64) -> Result<u64, StoreError> {
+        sqlx::query("select taskmaster_count_events()").execute(&self.pool).await?;
         let done = sqlx::query(
             "delete from events where first_id in
                 (select first_id from events where at < now() - $1 * interval '1 second' order by at limit 10000)
+                and first_id < (select next_id from event_head)
                 and (first_id <= (select case when callbacks_after_event is null
                                                and not exists (select from webhooks where disabled_reason is null)
                                               then 9223372036854775807 else cursor end from webhook_driver)
@@ -270,7 +241,7 @@ impl Store {
 }
 
 async fn head(connection: &mut PgConnection) -> Result<i64, StoreError> {
-    Ok(sqlx::query_scalar("select next_id - 1 from event_head").fetch_one(connection).await?)
+    Ok(sqlx::query_scalar("select taskmaster_newest_event()").fetch_one(connection).await?)
 }
 
 async fn event_rows(connection: &mut PgConnection, after: i64, limit: i64) -> Result<Vec<Row>, StoreError> {

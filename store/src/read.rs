@@ -30,22 +30,40 @@ const BESIDES_SYSTEM_TASKS: i64 = 4;
 /// Clocks of gateways, which make the ids, may differ from the database's by so much.
 const CLOCK_SLACK: TimeDelta = TimeDelta::minutes(5);
 
-/// A window of ids, newest first, then the filters: the cost of a page is bounded whatever the filters match.
-macro_rules! list_sql {
-    ($which:tt, $table:literal, $only:literal) => {
+/// A window of a table's ids, newest first; and its edge, the lowest id in it when there is more below.
+macro_rules! window {
+    ($table:literal, $from:literal, $only:literal) => {
         concat!(
-            "with scanned as materialized (
+            $table,
+            "_window as materialized (
                 select * from ",
             $table,
-            " where id < $1 and id >= $2",
+            " where id < $1 and id >= ",
+            $from,
             $only,
             " order by id desc limit $3
-            ), edge as (
-                select case when count(*) = $3 then (array_agg(id order by id))[1] end as id from scanned
-            )
-            select ",
+            ), ",
+            $table,
+            "_edge as materialized (
+                select case when count(*) = $3 then (array_agg(id order by id))[1] end as id from ",
+            $table,
+            "_window
+            )"
+        )
+    };
+}
+
+/// What passes the filters, and the edge: the cost of a page is bounded whatever the filters match.
+macro_rules! chosen {
+    ($which:tt, $table:literal, $edge:literal) => {
+        concat!(
+            "select ",
             task_columns!($which),
-            ", (select id from edge) as edge from scanned
+            ", (select id from ",
+            $edge,
+            ") as edge from ",
+            $table,
+            "_window
              where (lane > 0 or $5::integer[] is not null)
                and ($4::smallint is null or status = $4)
                and ($5::integer[] is null or lane = any($5))
@@ -53,17 +71,49 @@ macro_rules! list_sql {
                and ($7::text is null or worker_id = $7)
                and ($8::timestamptz is null or created_at >= $8)
                and ($9::timestamptz is null or created_at < $9)
-               and ($10::uuid is null or schedule_id = $10)
-             order by id desc limit $11 + 1"
+               and ($10::uuid is null or schedule_id = $10)"
         )
     };
 }
 
-const LIVE: &str = list_sql!(live, "tasks", "");
-const HISTORY: &str = list_sql!(history, "task_history", "");
+/// The newest of what was chosen, and one more, which tells that there is more.
+macro_rules! page {
+    () => {
+        " order by id desc limit $11 + 1"
+    };
+}
+
+macro_rules! list_history {
+    ($only:literal) => {
+        concat!(
+            "with ",
+            window!("task_history", "$2", $only),
+            chosen!(history, "task_history", "task_history_edge"),
+            page!()
+        )
+    };
+}
+
+/// Both at one moment: what ends between two statements would be on the page twice, or not at all. Below the edge of what has ended
+/// the others are not looked at: of them, what is gone piles up while somebody holds a transaction open.
+const ALL: &str = concat!(
+    "with ",
+    window!("task_history", "$2", ""),
+    ", ",
+    window!("tasks", "greatest($2, (select id from task_history_edge))", ""),
+    ", edge as materialized (
+        select greatest((select id from task_history_edge), (select id from tasks_edge)) as id
+    ) ",
+    chosen!(history, "task_history", "edge"),
+    " union all ",
+    chosen!(live, "tasks", "edge"),
+    page!()
+);
+const LIVE: &str = concat!("with ", window!("tasks", "$2", ""), chosen!(live, "tasks", "tasks_edge"), page!());
+const HISTORY: &str = list_history!("");
 // The partial indexes of the dead letters and of the cancelled ones.
-const FAILED: &str = list_sql!(history, "task_history", " and status = 4");
-const CANCELLED: &str = list_sql!(history, "task_history", " and status = 5");
+const FAILED: &str = list_history!(" and status = 4");
+const CANCELLED: &str = list_history!(" and status = 5");
 
 impl Store {
     /// One task, live or finished.
@@ -123,14 +173,8 @@ impl Store {
         page_size: i64,
     ) -> Result<TaskPage, StoreError> {
         let query = ListQuery::new(self, connection, filter, before, page_size).await?;
-        let mut scans = Vec::new();
-        for sql in tables(filter.status) {
-            scans.push(query.scan(connection, sql).await?);
-        }
-        // Below the highest edge, one of the tables has not been looked at.
-        let edge = scans.iter().filter_map(|scan| scan.edge).max();
-        let mut rows: Vec<TaskRow> = scans.into_iter().flat_map(|scan| scan.rows).collect();
-        rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.task.id));
+        let Scan { mut rows, edge } = query.scan(connection, statement(filter.status)).await?;
+        // Below the edge, one of the tables has not been looked at.
         rows.retain(|row| edge.is_none_or(|edge| row.task.id >= edge));
         let more = rows.len() as i64 > page_size;
         rows.truncate(page_size as usize);
@@ -168,14 +212,14 @@ impl Store {
     }
 }
 
-/// Which tables hold tasks in this state.
-fn tables(status: Option<TaskStatus>) -> &'static [&'static str] {
+/// Of the tables that hold tasks in this state.
+fn statement(status: Option<TaskStatus>) -> &'static str {
     match status {
-        None => &[LIVE, HISTORY],
-        Some(TaskStatus::Failed) => &[FAILED],
-        Some(TaskStatus::Cancelled) => &[CANCELLED],
-        Some(TaskStatus::Complete) => &[HISTORY],
-        Some(TaskStatus::Queued | TaskStatus::Picked | TaskStatus::Started) => &[LIVE],
+        None => ALL,
+        Some(TaskStatus::Failed) => FAILED,
+        Some(TaskStatus::Cancelled) => CANCELLED,
+        Some(TaskStatus::Complete) => HISTORY,
+        Some(TaskStatus::Queued | TaskStatus::Picked | TaskStatus::Started) => LIVE,
     }
 }
 
@@ -195,7 +239,7 @@ struct ListQuery {
     has_system_tasks: bool,
 }
 
-/// What one table has for a page.
+/// What there is for a page.
 #[derive(Debug)]
 struct Scan {
     rows: Vec<TaskRow>,

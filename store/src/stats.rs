@@ -89,7 +89,10 @@ impl Store {
 type LaneCount = (i32, String, i16, i64);
 
 async fn counts(connection: &mut PgConnection) -> Result<Vec<LaneCount>, StoreError> {
-    let sql = "select l.id, l.queue, c.status, c.n from task_counts c join lanes l on l.id = c.lane";
+    let sql = "
+        select l.id, l.queue, c.status, c.n
+          from (select lane, status, sum(n)::bigint as n from current_task_counts group by lane, status) c
+          join lanes l on l.id = c.lane";
     Ok(sqlx::query_as(sql).fetch_all(connection).await?)
 }
 

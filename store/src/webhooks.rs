@@ -208,9 +208,8 @@ impl Store {
         let stored: Subscription = sqlx::query_as(concat!(
             "insert into webhooks (id, lane, url, description, events, queues, tags, only_when, headers, retry, max_attempts,
                                    timeout_seconds, secret, after_event, disabled_reason, disabled_at)
-             select $1, $2, $3, $4, $5, $6, $7, $8, $9::json, $10::json, $11, $12, $13, next_id - 1,
+             select $1, $2, $3, $4, $5, $6, $7, $8, $9::json, $10::json, $11, $12, $13, taskmaster_newest_event(),
                     case when $14 then null else 'by_request' end, case when $14 then null else now() end
-               from event_head
              returning",
             webhook_columns!()
         ))
@@ -300,7 +299,7 @@ impl Store {
                     disabled_at = case when not $12 then coalesce(disabled_at, now()) end,
                     failing_since = case when $12 and disabled_reason is not null then null else failing_since end,
                     after_event = case when $12 and disabled_reason is not null
-                                       then greatest(after_event, (select next_id - 1 from event_head)) else after_event end
+                                       then greatest(after_event, taskmaster_newest_event()) else after_event end
               where id = $1 returning",
             webhook_columns!()
         ))

@@ -118,7 +118,7 @@ async fn every_event_reaches_a_subscriber_that_was_away_while_coordinators_and_w
     until_within(limit, "every delivery has ended", async || {
         let left =
             world.count("select count(*) from tasks").await + world.count("select count(*) from event_inbox").await;
-        let behind = world.count("select next_id - 1 - cursor from event_head, webhook_driver").await;
+        let behind = world.count("select taskmaster_newest_event() - cursor from webhook_driver").await;
         (left == 0 && behind == 0).then_some(())
     })
     .await;

@@ -47,7 +47,7 @@ const LIST: &str = concat!(
             left join lateral (
                 select array_agg(status) as statuses, array_agg(total) as counts
                   from (select t.status, sum(t.n)::bigint as total
-                          from lanes l cross join lateral (select * from task_counts where lane = l.id) t
+                          from lanes l cross join lateral (select * from current_task_counts where lane = l.id) t
                          where l.queue = n.queue group by t.status) each) c on true
       order by n.queue"
 );

@@ -51,7 +51,7 @@ select l.id, w.place - 1
 /// Lanes of no other keys than these, whose tasks have all ended.
 const IDLE: &str = "
 select l.id from unnest($1::integer[]) as l(id)
- where not exists (select from tasks t where t.lane = any(array[l.id]))
+ where not exists (select from tasks t where t.lane = any(array[l.id]) and t.priority >= 0)
    and not exists (select from schedules s where s.lane = l.id and s.flow_key is not null)
  limit $2";
 

@@ -70,7 +70,7 @@ select b.n as place, d.due, d.waited_seconds, l.flow as key
        cross join lateral (
             select count(*) as due, coalesce(extract(epoch from now() - min(run_at)), 0)::float8 as waited_seconds
               from (select t.run_at from tasks t
-                     where t.lane = b.lane and t.priority = b.priority and (t.run_at, t.id) >= (b.low, b.low_id)
+                     where t.lane = b.lane and t.priority = b.priority and t.priority >= 0 and (t.run_at, t.id) >= (b.low, b.low_id)
                        and t.run_at <= now() + $4 * interval '1 millisecond' and t.status = 0
                      order by t.run_at, t.id limit $5) t) d";
 

@@ -24,14 +24,14 @@ const STEP: usize = 1_000;
 const COUNT: &str = "
 select count(*) from (
     select from unnest($1::integer[], $2::smallint[]) as b(lane, priority)
-           cross join lateral (select from tasks t where t.lane = b.lane and t.priority = b.priority and t.status = 0
+           cross join lateral (select from tasks t where t.lane = b.lane and t.priority = b.priority and t.priority >= 0 and t.status = 0
                                   and ($3::timestamptz is null or t.created_at < $3) limit $4) t
      limit $4) found";
 
 /// Some tasks of a band that nobody is just claiming. In the order of their ids, as every statement locks rows.
 const FOUND: &str = "
 select id from tasks
- where id = any(array(select id from tasks t where t.lane = $1 and t.priority = $2 and t.status = 0
+ where id = any(array(select id from tasks t where t.lane = $1 and t.priority = $2 and t.priority >= 0 and t.status = 0
                          and ($3::timestamptz is null or t.created_at < $3) order by t.run_at limit $4))
    and status = 0
  order by id for update skip locked";

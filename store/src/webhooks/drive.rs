@@ -125,7 +125,7 @@ impl Store {
             add_lane(&mut transaction, CALLBACKS_QUEUE).await?;
         }
         sqlx::query(
-            "update webhook_driver set callbacks_after_event = (select next_id - 1 from event_head) where callbacks_after_event is null",
+            "update webhook_driver set callbacks_after_event = taskmaster_newest_event() where callbacks_after_event is null",
         )
         .execute(&mut *transaction)
         .await?;
@@ -286,9 +286,9 @@ struct Look {
 from_row!(Look { cursor, head, callbacks_after_event, webhooks_after_event });
 
 const LOOK: &str = "
-select cursor, next_id - 1 as head, callbacks_after_event,
+select cursor, taskmaster_newest_event() as head, callbacks_after_event,
        (select min(after_event) from webhooks where disabled_reason is null) as webhooks_after_event
-  from webhook_driver, event_head";
+  from webhook_driver";
 
 impl Look {
     /// The last event that nobody wants to hear of any more; `None` while nobody subscribes.
