@@ -18,8 +18,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn coordinators(workers: &[i64]) -> Vec<Coordinator> {
-        let coordinator =
-            |(i, n): (usize, &i64)| Coordinator { id: Uuid::from_u128(i as u128), address: String::new(), workers: *n };
+        let coordinator = |(i, n): (usize, &i64)| Coordinator {
+            id: Uuid::from_u128(i as u128),
+            address: String::new(),
+            workers: *n,
+            slots: *n,
+        };
         workers.iter().enumerate().map(coordinator).collect()
     }
 

@@ -11,6 +11,7 @@ pub mod fleet;
 pub mod flows;
 pub mod gates;
 pub mod home;
+mod part;
 pub mod token;
 mod took;
 

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::coordinator::{Coordinator, Parcel};
 use crate::fleet::Group;
 use crate::gates::Gates;
+use crate::part::part;
 
 /// Tasks are claimed so long before they are due; the worker waits out the rest.
 const HORIZON: Duration = Duration::from_millis(250);
@@ -29,6 +30,8 @@ const LATE_COMMIT: TimeDelta = TimeDelta::milliseconds(500);
 const RESCAN: TimeDelta = TimeDelta::seconds(30);
 /// What is due and was not claimed is locked by another coordinator: it is looked at again after so long.
 const SOONEST: Duration = Duration::from_millis(1);
+/// What others leave of their parts of what has just come is anybody's after so long.
+const PARTS_FIRST: Duration = Duration::from_millis(20);
 /// Of so many polls one looks from the bottom.
 const DEEP_EVERY: u32 = 6;
 /// After a claim that found less than there was room for, late commits are looked for once more.
@@ -51,6 +54,8 @@ struct Watch {
     low_water: Option<Mark>,
     /// Something may be due.
     hot: bool,
+    /// So many tasks have just come, and nothing was left before: of these each coordinator takes its part first.
+    came: Option<usize>,
     /// Something may be due then.
     at: Option<Instant>,
     /// Look for late commits then.
@@ -59,13 +64,28 @@ struct Watch {
     below: bool,
 }
 
+impl Watch {
+    /// Something may be due: so many tasks that have just come, or anything.
+    fn heat(&mut self, came: Option<usize>) {
+        self.came = match (self.hot, self.came, came) {
+            (false, _, came) => came.filter(|came| *came > 0),
+            (true, Some(before), Some(more)) => Some(before.saturating_add(more)),
+            (true, _, _) => None,
+        };
+        self.hot = true;
+    }
+}
+
 pub(crate) struct Poller {
     coordinator: Arc<Coordinator>,
     lanes: Vec<Lane>,
     bands: HashMap<Band, Watch>,
     gates: Gates,
     next_poll: Instant,
+    /// From the bottom.
     deep: DeepLooks,
+    /// From further down than the marks say.
+    below: DeepLooks,
     /// The numbers of the newest claims that were heard of, and when.
     heard: VecDeque<(Instant, i64)>,
     /// A claim was not answered: until then it may turn out to have been made.
@@ -89,6 +109,7 @@ impl Poller {
             gates: Gates::default(),
             next_poll: Instant::now(),
             deep: DeepLooks::default(),
+            below: DeepLooks::default(),
             heard: VecDeque::new(),
             unheard_until: None,
         }
@@ -149,21 +170,22 @@ impl Poller {
         Ok(())
     }
 
-    /// Bands as `lane:priority`, separated by commas; `*` is all of them.
+    /// Bands as `lane:priority`, or `lane:priority:tasks` when so many tasks have just come that are due; separated by commas. `*` is all
+    /// of them.
     async fn notified(&mut self, bands: &str) -> Result<(), StoreError> {
         if bands == ROOM {
             self.gates.let_all_try();
             return Ok(());
         }
-        let parsed: Option<Vec<Band>> = bands.split(',').map(parse_band).collect();
+        let parsed: Option<Vec<(Band, Option<usize>)>> = bands.split(',').map(parse_band).collect();
         let Some(parsed) = parsed else { return self.rescan().await };
         // They are in order.
-        if parsed.iter().any(|band| self.lanes.binary_search_by_key(&band.lane, |lane| lane.id).is_err()) {
+        if parsed.iter().any(|(band, _)| self.lanes.binary_search_by_key(&band.lane, |lane| lane.id).is_err()) {
             self.lanes = self.coordinator.store.lanes().await?;
             self.sort_lanes();
         }
-        for band in parsed {
-            self.bands.entry(band).or_default().hot = true;
+        for (band, tasks) in parsed {
+            self.bands.entry(band).or_default().heat(tasks);
         }
         Ok(())
     }
@@ -176,10 +198,15 @@ impl Poller {
         self.gates.let_try(now);
         for watch in self.bands.values_mut() {
             if watch.at.is_some_and(|at| at <= now) {
-                (watch.at, watch.hot) = (None, true);
+                watch.at = None;
+                watch.heat(None);
             }
             if watch.look_again.is_some_and(|at| at <= now) {
-                (watch.look_again, watch.hot) = (None, true);
+                watch.look_again = self.below.not_before(now);
+                if watch.look_again.is_some() {
+                    continue;
+                }
+                watch.heat(None);
                 watch.low_water = watch.low_water.map(further_down);
                 watch.below = true;
             }
@@ -198,18 +225,24 @@ impl Poller {
         self.sort_lanes();
         self.gates.let_all_try();
         let from_the_bottom = self.deep.is_due(now);
-        for watch in self.bands.values_mut() {
+        let from_below = from_the_bottom || self.below.is_due(now);
+        for watch in self.bands.values_mut().filter(|_| from_below) {
             watch.low_water = watch.low_water.filter(|_| !from_the_bottom).map(further_down);
             watch.below = true;
         }
         let asked = Instant::now();
         self.look_ahead(&self.all_bands()).await?;
-        if from_the_bottom {
-            self.deep.looked(asked, self.coordinator.config.poll_seconds * DEEP_EVERY);
+        match (from_the_bottom, from_below) {
+            (true, _) => self.deep.looked(asked, self.coordinator.config.poll_seconds * DEEP_EVERY),
+            (false, true) => self.below.looked(asked, Duration::ZERO),
+            (false, false) => {}
         }
         let by_then = Instant::now() + SOONEST;
         let due = self.bands.values_mut().filter(|watch| watch.at.is_some_and(|at| at <= by_then));
-        due.for_each(|watch| (watch.at, watch.hot, watch.below) = (None, true, true));
+        for watch in due {
+            (watch.at, watch.below) = (None, from_below);
+            watch.heat(None);
+        }
         Ok(())
     }
 
@@ -232,10 +265,13 @@ impl Poller {
 
     /// Every band that there can be.
     fn all_bands(&self) -> Vec<BandFrom> {
-        let mark = |band| self.bands.get(&band).and_then(|watch| watch.low_water);
         Band::of(self.lanes.iter().map(|lane| lane.id))
-            .map(|band| BandFrom { band, low_water: mark(band), max: usize::MAX })
+            .map(|band| BandFrom { band, low_water: self.mark(band), max: usize::MAX })
             .collect()
+    }
+
+    fn mark(&self, band: Band) -> Option<Mark> {
+        self.bands.get(&band).and_then(|watch| watch.low_water)
     }
 
     /// One claim for each group of workers that has room. `true` when there may be more to claim.
@@ -268,8 +304,15 @@ impl Poller {
         // A claim of a group before may have closed some; the lanes are in order.
         let is_theirs = |lane| group.lanes.binary_search(&lane).is_ok() && self.gates.is_open(lane);
         let hot = self.bands.iter().filter(|(band, watch)| watch.hot && is_theirs(band.lane));
-        let mut bands: Vec<BandFrom> =
-            hot.map(|(band, watch)| BandFrom { band: *band, low_water: watch.low_water, max: usize::MAX }).collect();
+        let shared = self.coordinator.shared();
+        let part = |watch: &Watch| watch.came.and_then(|came| part(came, self.coordinator.id, &shared.peers));
+        let from = |(band, watch): (&Band, &Watch)| BandFrom {
+            band: *band,
+            low_water: watch.low_water,
+            max: part(watch).unwrap_or(usize::MAX),
+        };
+        let mut bands: Vec<BandFrom> = hot.map(from).collect();
+        drop(shared);
         bands.sort_unstable_by_key(|b| (std::cmp::Reverse(b.band.priority), b.band.lane));
         self.bound_system_bands(&mut bands);
         bands
@@ -285,16 +328,21 @@ impl Poller {
         let (out, slots) = (shared.fleet.out_of_system_lanes(), shared.fleet.http_slots());
         let rooms = shared.flows.rooms(&lanes, &out, slots);
         for b in bands.iter_mut().filter(|b| is_system(b.band.lane)) {
-            b.max = rooms.get(&b.band.lane).copied().unwrap_or(0);
+            b.max = b.max.min(rooms.get(&b.band.lane).copied().unwrap_or(0));
         }
         bands.retain(|b| b.max > 0);
     }
 
     async fn claim(&mut self, bands: &[BandFrom], seats: Vec<String>) -> Result<bool, StoreError> {
         let horizon_ms = HORIZON.as_secs_f64() * 1000.0;
+        let is_from_below = bands.iter().any(|b| self.bands.get(&b.band).is_some_and(|watch| watch.below));
+        let began = Instant::now();
         let claimed = self.coordinator.store.claim(self.coordinator.id, bands, &seats, horizon_ms).await;
         self.note_claim(&claimed);
         let claimed = claimed?;
+        if is_from_below {
+            self.below.looked(began, Duration::ZERO);
+        }
         if claimed.is_stale {
             self.coordinator.store.load_queues().await?;
             self.sort_lanes();
@@ -302,6 +350,7 @@ impl Poller {
             return Ok(true);
         }
         let exhausted = claimed.tasks.len() < seats.len();
+        let parted = self.leave_the_rest(bands);
         let now = Instant::now();
         for held in &claimed.held_back {
             self.gates.hold_back(held.lane, now + Duration::from_secs_f64(held.ms / 1000.0));
@@ -310,7 +359,8 @@ impl Poller {
         self.send(claimed, &seats);
         if exhausted {
             // What is held back stays hot.
-            let rest: Vec<BandFrom> = bands.iter().filter(|b| !self.gates.is_held_back(b.band.lane)).copied().collect();
+            let rest = bands.iter().filter(|b| !self.gates.is_held_back(b.band.lane) && !parted.contains(&b.band));
+            let rest: Vec<BandFrom> = rest.map(|b| BandFrom { low_water: self.mark(b.band), ..*b }).collect();
             self.look_ahead(&rest).await?;
         }
         Ok(!exhausted)
@@ -347,6 +397,22 @@ impl Poller {
         }
         self.next_poll = self.next_poll.min(Instant::now() + LOOK_AGAIN);
         Ok(())
+    }
+
+    /// What was claimed of these was a part, or what there was room for. The rest of what has come is for others, at first. Gives back the
+    /// bands of which only a part was asked for.
+    fn leave_the_rest(&mut self, bands: &[BandFrom]) -> HashSet<Band> {
+        let others_first = Instant::now() + PARTS_FIRST;
+        let mut parted = HashSet::new();
+        for b in bands {
+            let Some(watch) = self.bands.get_mut(&b.band) else { continue };
+            if watch.came.take().is_some() && b.max < usize::MAX && !is_system(b.band.lane) {
+                watch.hot = false;
+                watch.at = Some(watch.at.map_or(others_first, |at| at.min(others_first)));
+                parted.insert(b.band);
+            }
+        }
+        parted
     }
 
     /// Above what was claimed in a band, nothing is passed over; below, nothing is left, late commits aside.
@@ -436,7 +502,9 @@ async fn listen(coordinator: &Coordinator, mut listener: Listener, sender: mpsc:
     }
 }
 
-fn parse_band(text: &str) -> Option<Band> {
-    let (lane, priority) = text.split_once(':')?;
-    Some(Band { lane: lane.parse().ok()?, priority: priority.parse().ok()? })
+fn parse_band(text: &str) -> Option<(Band, Option<usize>)> {
+    let mut parts = text.splitn(3, ':');
+    let band = Band { lane: parts.next()?.parse().ok()?, priority: parts.next()?.parse().ok()? };
+    let tasks = parts.next().map(str::parse).transpose().ok()?;
+    Some((band, tasks))
 }

@@ -116,8 +116,8 @@ pub(crate) async fn take_key(connection: &mut PgConnection, key: &OnceKey, ids: 
 }
 
 /// What is to be stored, from `input` on: the rows, the event, and the notification of coordinators when something is due
-/// before their next poll. The notification names the bands (lane and priority) that have work, or all of them by `*`. `$more` names
-/// further columns of the input that are stored.
+/// before their next poll. The notification names the bands (lane and priority) that have work and how many tasks of each are due
+/// now, or all of them by `*`. `$more` names further columns of the input that are stored.
 macro_rules! stored_sql {
     ($more:literal, $condition:literal, $answer:literal) => {
         concat!("
@@ -132,9 +132,11 @@ macro_rules! stored_sql {
     insert into event_inbox (type, to_status, task_ids, lanes, attempts, n)
     select 0, 0, array_agg(id), array_agg(lane), array_agg(0::smallint), count(*) from added having count(*) > 0
 ), bands as (
-    select distinct lane, priority from added where run_at < now() + interval '30 seconds' limit 101
+    select lane, priority, count(*) filter (where run_at <= now()) as due
+      from added where run_at < now() + interval '30 seconds' group by lane, priority limit 101
 ), notified as (
-    select pg_notify('taskmaster_due', case when count(*) > 100 then '*' else string_agg(lane || ':' || priority, ',') end)
+    select pg_notify('taskmaster_due',
+                     case when count(*) > 100 then '*' else string_agg(lane || ':' || priority || ':' || due, ',') end)
       from bands having count(*) > 0
 )
 ", $answer)

@@ -46,15 +46,16 @@ pub struct BeatAnswer {
 
 from_row!(BeatAnswer { id, known, drain_requested });
 
-/// A live coordinator, and how many workers are at home with it.
+/// A live coordinator, how many workers are at home with it, and how many slots they have that take tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coordinator {
     pub id: Uuid,
     pub address: String,
     pub workers: i64,
+    pub slots: i64,
 }
 
-from_row!(Coordinator { id, address, workers });
+from_row!(Coordinator { id, address, workers, slots });
 
 /// What a coordinator learns with its sign of life.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -94,10 +95,14 @@ with alive as (
     select id, address from alive
     union all select id, address from coordinators where id <> $1 and seen_at > now() - $3 * interval '1 second'
 )
-select c.id, c.address, (select count(*) from workers w where w.home = c.id) as workers,
+select c.id, c.address, h.workers, h.slots,
        exists (select from url_workers) as has_url_workers,
        exists (select from detached where expires_at <= now()) as has_silent_targets
-  from live c order by c.id limit 100";
+  from live c,
+       lateral (select count(*) as workers,
+                       coalesce(sum(slots) filter (where not draining and not drain_requested), 0)::bigint as slots
+                  from workers w where w.home = c.id) h
+ order by c.id limit 100";
 
 const REMOVE: &str = "
 with gone as (
