@@ -91,7 +91,8 @@ impl Fixture {
 
     /// Blocks of the indexes of tasks that were looked at so far. What a walk over an index passes over counts as nothing read.
     async fn blocks(&self) -> i64 {
-        let sql = "select sum(idx_blks_read + idx_blks_hit)::bigint from pg_statio_user_indexes where relname = 'tasks'";
+        let sql =
+            "select sum(idx_blks_read + idx_blks_hit)::bigint from pg_statio_user_indexes where relname = 'tasks'";
         sqlx::query_scalar(sql).fetch_one(&self.sql).await.unwrap()
     }
 
