@@ -31,7 +31,7 @@ const RESCAN: TimeDelta = TimeDelta::seconds(30);
 /// What is due and was not claimed is locked by another coordinator: it is looked at again after so long.
 const SOONEST: Duration = Duration::from_millis(1);
 /// What others leave of their parts of what has just come is anybody's after so long.
-const PARTS_FIRST: Duration = Duration::from_millis(20);
+const PARTS_FIRST: Duration = Duration::from_millis(50);
 /// Of so many polls one looks from the bottom.
 const DEEP_EVERY: u32 = 6;
 /// After a claim that found less than there was room for, late commits are looked for once more.
