@@ -18,9 +18,11 @@ type Answer = Result<Vec<ReportResult>, Arc<StoreError>>;
 const WAITING_MAX: usize = 10_000;
 /// Statements in progress at once: one is written while the next is collected and sent.
 const CONCURRENCY: usize = 2;
-/// While there are many, statements are fewer and each records more. With several coordinators they were so small otherwise that
-/// the database did a quarter more work for every task.
+/// While there are many, statements are fewer and each records more: so many for all coordinators together. With several they were so
+/// small otherwise that the database did much more work for every task.
 const PACE: Pace = Pace { from_per_second: 1_000.0, apart: Duration::from_millis(10) };
+/// More than so many coordinators are no further apart.
+const SHARED_BY_MAX: usize = 5;
 
 /// Records reports in batches.
 #[derive(Debug, Clone)]
@@ -42,6 +44,13 @@ impl Recorder {
             async move { record(&store, requests).await }
         });
         (Self { batcher }, driver)
+    }
+
+    /// The database records for so many coordinators.
+    pub fn shared_by(&self, coordinators: usize) {
+        let n = coordinators.clamp(1, SHARED_BY_MAX) as u32;
+        let pace = Pace { from_per_second: PACE.from_per_second / f64::from(n), apart: PACE.apart * n };
+        self.batcher.set_pace(pace);
     }
 }
 

@@ -60,6 +60,7 @@ impl Sweeper {
         let given = Instant::now();
         let around = store.coordinator_alive(coordinator.id, &coordinator.address).await?;
         let was_alive = coordinator.shared().is_alive(Instant::now());
+        coordinator.recorder.shared_by(around.coordinators.len());
         coordinator.shared().sign_of_life(given, around.coordinators);
         if !was_alive {
             coordinator.room.notify_one();

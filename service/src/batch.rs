@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -19,6 +19,7 @@ pub struct BatchLimits {
     pub batch_weight_max: usize,
     /// Batches in progress at once.
     pub concurrency: usize,
+    /// As long as no other is set.
     pub pace: Option<Pace>,
 }
 
@@ -53,11 +54,12 @@ struct Filled<I, O> {
 #[derive(Debug)]
 pub struct Batcher<I, O> {
     sender: mpsc::Sender<Waiting<I, O>>,
+    pace: watch::Sender<Option<Pace>>,
 }
 
 impl<I, O> Clone for Batcher<I, O> {
     fn clone(&self) -> Self {
-        Self { sender: self.sender.clone() }
+        Self { sender: self.sender.clone(), pace: self.pace.clone() }
     }
 }
 
@@ -71,7 +73,13 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         F: Future<Output = Vec<O>> + Send + 'static,
     {
         let (sender, receiver) = mpsc::channel(limits.waiting_max);
-        (Self { sender }, drive(receiver, limits, weight, Arc::new(work)))
+        let (pace, paced) = watch::channel(limits.pace);
+        (Self { sender, pace }, drive(receiver, limits, paced, weight, Arc::new(work)))
+    }
+
+    /// Keeps batches apart like this from the next one on.
+    pub fn set_pace(&self, pace: Pace) {
+        self.pace.send_replace(Some(pace));
     }
 
     /// Has one item worked on, in a batch with others.
@@ -91,6 +99,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
 async fn drive<I, O, W, F>(
     mut receiver: mpsc::Receiver<Waiting<I, O>>,
     limits: BatchLimits,
+    pace: watch::Receiver<Option<Pace>>,
     weight: fn(&I) -> usize,
     work: Arc<W>,
 ) where
@@ -117,7 +126,8 @@ async fn drive<I, O, W, F>(
         let filled = fill(&mut receiver, first, limits.batch_weight_max, weight);
         let now = Instant::now();
         rate.add(filled.weight, now.into_std());
-        if let Some(pace) = limits.pace.filter(|pace| rate.get(now.into_std()) >= pace.from_per_second) {
+        let pace = *pace.borrow();
+        if let Some(pace) = pace.filter(|pace| rate.get(now.into_std()) >= pace.from_per_second) {
             may_begin = now + pace.apart;
         }
         left_over = filled.next;
