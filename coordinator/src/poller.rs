@@ -350,7 +350,7 @@ impl Poller {
             return Ok(true);
         }
         let exhausted = claimed.tasks.len() < seats.len();
-        let parted = self.leave_the_rest(bands);
+        let parted = self.leave_the_rest(bands, exhausted);
         let now = Instant::now();
         for held in &claimed.held_back {
             self.gates.hold_back(held.lane, now + Duration::from_secs_f64(held.ms / 1000.0));
@@ -399,14 +399,14 @@ impl Poller {
         Ok(())
     }
 
-    /// What was claimed of these was a part, or what there was room for. The rest of what has come is for others, at first. Gives back the
-    /// bands of which only a part was asked for.
-    fn leave_the_rest(&mut self, bands: &[BandFrom]) -> HashSet<Band> {
+    /// What was claimed of some of these bands was a part. The rest of what has come is for others, at first; but where there was not room
+    /// for the part, whoever has room next takes what there is. Gives back the bands of which the rest is left.
+    fn leave_the_rest(&mut self, bands: &[BandFrom], had_room: bool) -> HashSet<Band> {
         let others_first = Instant::now() + PARTS_FIRST;
         let mut parted = HashSet::new();
         for b in bands {
             let Some(watch) = self.bands.get_mut(&b.band) else { continue };
-            if watch.came.take().is_some() && b.max < usize::MAX && !is_system(b.band.lane) {
+            if watch.came.take().is_some() && b.max < usize::MAX && had_room && !is_system(b.band.lane) {
                 watch.hot = false;
                 watch.at = Some(watch.at.map_or(others_first, |at| at.min(others_first)));
                 parted.insert(b.band);
@@ -507,4 +507,34 @@ fn parse_band(text: &str) -> Option<(Band, Option<usize>)> {
     let band = Band { lane: parts.next()?.parse().ok()?, priority: parts.next()?.parse().ok()? };
     let tasks = parts.next().map(str::parse).transpose().ok()?;
     Some((band, tasks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_has_just_come_while_nothing_was_left_is_shared_out() {
+        let mut watch = Watch::default();
+        watch.heat(Some(0));
+        assert_eq!((watch.hot, watch.came), (true, None), "what comes later is nobody's part");
+        let mut watch = Watch::default();
+        watch.heat(Some(3));
+        watch.heat(Some(4));
+        assert_eq!((watch.hot, watch.came), (true, Some(7)));
+        watch.heat(None);
+        assert_eq!(watch.came, None, "something may have been there before");
+        watch.heat(Some(5));
+        assert_eq!(watch.came, None);
+    }
+
+    #[test]
+    fn notifications_name_bands_and_how_much_has_come() {
+        let band = Band { lane: 7, priority: 5 };
+        assert_eq!(parse_band("7:5"), Some((band, None)));
+        assert_eq!(parse_band("7:5:100"), Some((band, Some(100))));
+        for text in ["", "*", "7", "7:", "7:x", "7:5:", "7:5:-1", "7:5:1:2"] {
+            assert_eq!(parse_band(text), None, "{text}");
+        }
+    }
 }
