@@ -251,12 +251,20 @@ impl Fleet {
         self.members.values().filter(|member| !member.closed && member.abilities.http).map(|member| member.slots).sum()
     }
 
-    /// What the worker took before `taken_before` and does not hold.
-    pub fn missing(&self, worker_id: &str, held: &[TaskClaim], taken_before: Instant) -> Vec<TaskClaim> {
+    /// What the worker does not hold, of what it took before `taken_before`, or held when it joined before `joined_before`: that was not
+    /// given here, and may have ended elsewhere since.
+    pub fn missing(
+        &self,
+        worker_id: &str,
+        held: &[TaskClaim],
+        taken_before: Instant,
+        joined_before: Instant,
+    ) -> Vec<TaskClaim> {
         let Some(member) = self.members.get(worker_id) else { return Vec::new() };
         let holds: HashSet<&TaskClaim> = held.iter().collect();
+        let before = |given: &Given| if given.lane.is_some() { taken_before } else { joined_before };
         let missing =
-            |(claim, given): &(&TaskClaim, &Given)| given.taken && given.at < taken_before && !holds.contains(claim);
+            |(claim, given): &(&TaskClaim, &Given)| given.taken && given.at < before(given) && !holds.contains(claim);
         member.outstanding.iter().filter(missing).map(|(claim, _)| *claim).collect()
     }
 
@@ -495,7 +503,7 @@ mod tests {
         fleet.take("w00", &HashSet::from([claim(1), claim(2)]), now);
         let later = now + Duration::from_secs(10);
         fleet.take("w00", &HashSet::from([claim(3)]), later);
-        assert_eq!(fleet.missing("w00", &[claim(1), claim(9)], later), [claim(2)]);
+        assert_eq!(fleet.missing("w00", &[claim(1), claim(9)], later, later), [claim(2)]);
         assert!(fleet.is_on_its_way("w00", &claim(4)) && !fleet.is_on_its_way("w00", &claim(3)));
     }
 
@@ -506,7 +514,9 @@ mod tests {
         fleet.give("w00", claim(1), 1, now);
         fleet.sign("w00", Sign { held: vec![claim(1)], ..sign(5, abilities(true, &[])) }, now);
         assert!(!fleet.is_on_its_way("w00", &claim(1)));
-        assert_eq!(fleet.missing("w00", &[], now + Duration::from_secs(1)), [claim(1)]);
+        let later = now + Duration::from_secs(1);
+        assert_eq!(fleet.missing("w00", &[], later, now), [claim(1)]);
+        assert_eq!(fleet.missing("w00", &[], now, later), [], "it was given here");
     }
 
     #[test]
@@ -517,7 +527,9 @@ mod tests {
         assert_eq!(fleet.seats(&fleet.ids(), 100, now).len(), 3);
         let elsewhere = fleet.settle("w00", &[claim(2)], true, now);
         assert_eq!(elsewhere, [], "what a heartbeat names was not given here for that");
-        assert_eq!(fleet.missing("w00", &[], now + Duration::from_secs(1)), [claim(1)]);
+        let later = now + Duration::from_secs(1);
+        assert_eq!(fleet.missing("w00", &[], later, now), []);
+        assert_eq!(fleet.missing("w00", &[], now, later), [claim(1)]);
     }
 
     #[test]
@@ -528,7 +540,8 @@ mod tests {
         fleet.settle("w00", &[claim(1)], false, now);
         fleet.sign("w00", Sign { held: vec![claim(1)], ..sign(5, abilities(true, &[])) }, now);
         assert_eq!(fleet.seats(&ids, 100, now).len(), 5);
-        assert_eq!(fleet.missing("w00", &[], now + Duration::from_secs(1)), []);
+        let later = now + Duration::from_secs(1);
+        assert_eq!(fleet.missing("w00", &[], later, later), []);
     }
 
     proptest! {

@@ -25,6 +25,10 @@ type Answer = Option<BeatAnswer>;
 
 /// What a worker was given must be among what it holds by then.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
+/// No heartbeat is overtaken by one that was sent so much later.
+const OVERTAKES_WITHIN: Duration = Duration::from_secs(1);
+/// Who joins with tasks of another coordinator says again so soon what it holds: what ended there meanwhile takes room here until then.
+const SAYS_AGAIN: Duration = Duration::from_millis(1_500);
 
 /// Heartbeats that come within so long of others are kept together: hundreds of workers cost a few statements a second.
 const PACE: Pace = Pace { from_per_second: 0.0, apart: Duration::from_millis(200) };
@@ -96,6 +100,9 @@ pub(crate) async fn handle(
     // What ended while the heartbeat was on its way, or went to others, takes no room.
     let over: HashSet<&TaskClaim> = stop.iter().collect();
     heartbeat.held.retain(|claim| !over.contains(claim));
+    let comes_with_tasks = !heartbeat.held.is_empty() && coordinator.shared().fleet.get(&worker_id).is_none();
+    let every = coordinator.config.heartbeat_seconds;
+    let next = if comes_with_tasks { every.min(SAYS_AGAIN) } else { every };
     let home = settle_in(coordinator, &worker_id, heartbeat, answer.drain_requested);
     let coordinators = coordinator.shared().peers.iter().map(|peer| peer.address.clone()).collect();
     Ok(HeartbeatResponse {
@@ -103,7 +110,7 @@ pub(crate) async fn handle(
         token: coordinator.tokens.of_worker(&worker_id),
         home,
         coordinators,
-        heartbeat_ms: coordinator.config.heartbeat_seconds.as_millis() as u64,
+        heartbeat_ms: next.as_millis() as u64,
         lease_ms: coordinator.config.worker_lease().as_millis() as u64,
         stop,
         drain: answer.drain_requested,
@@ -116,8 +123,9 @@ async fn compare(
     worker_id: &str,
     held: &[TaskClaim],
 ) -> Result<Vec<TaskClaim>, Problem> {
-    let arrived_by = Instant::now().checked_sub(ARRIVES_WITHIN).unwrap_or_else(Instant::now);
-    let missing = coordinator.shared().fleet.missing(worker_id, held, arrived_by);
+    let now = Instant::now();
+    let ago = |within| now.checked_sub(within).unwrap_or(now);
+    let missing = coordinator.shared().fleet.missing(worker_id, held, ago(ARRIVES_WITHIN), ago(OVERTAKES_WITHIN));
     if !missing.is_empty() {
         tracing::warn!(worker_id, tasks = missing.len(), "a worker lost tasks");
         coordinator.noted(coordinator.store.lose(&missing).await)?;

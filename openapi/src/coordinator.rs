@@ -116,7 +116,7 @@ pub struct HeartbeatResponse {
     /// Every live coordinator's address: where to turn when the home does not answer.
     #[schema(max_items = 100, value_type = Vec<bounds::Address>)]
     pub coordinators: Vec<String>,
-    /// Time between heartbeats, in milliseconds.
+    /// Time until the next heartbeat, in milliseconds: shorter for who joins with tasks of another coordinator.
     #[schema(minimum = 1, maximum = 315576000000i64)]
     pub heartbeat_ms: u64,
     /// How long after an acknowledged heartbeat the worker may still start tasks, in milliseconds.
