@@ -102,7 +102,7 @@ fn heartbeat() -> Call {
     held.iter().for_each(|claim| fleet.give(&id, *claim, 1, now));
     Box::new(move || {
         fleet.sign(&id, Sign { held: held.clone(), ..sign(0) }, now);
-        held.len() - fleet.missing(&id, &held, now).len()
+        held.len() - fleet.missing(&id, &held, now, now).len()
     })
 }
 
