@@ -13,11 +13,12 @@ pub fn better_home(me: Uuid, mine: i64, live: &[Coordinator]) -> Option<&Coordin
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn coordinators(workers: &[i64]) -> Vec<Coordinator> {
+    /// One for each number: of its workers, of one slot each.
+    pub(crate) fn coordinators(workers: &[i64]) -> Vec<Coordinator> {
         let coordinator = |(i, n): (usize, &i64)| Coordinator {
             id: Uuid::from_u128(i as u128),
             address: String::new(),

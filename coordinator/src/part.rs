@@ -9,10 +9,9 @@ use uuid::Uuid;
 /// How many of so many tasks are the part of coordinator `me`, rounded up, so that the parts are all of it; `None` is everything,
 /// when nobody else has slots.
 pub fn part(tasks: usize, me: Uuid, live: &[Coordinator]) -> Option<usize> {
-    let slots = |is_counted: &dyn Fn(Uuid) -> bool| -> u128 {
-        live.iter().filter(|c| is_counted(c.id)).map(|c| u128::from(c.slots.unsigned_abs())).sum()
-    };
-    let (mine, all) = (slots(&|id| id == me), slots(&|_| true));
+    let slots = |c: &Coordinator| u128::from(c.slots.unsigned_abs());
+    let all: u128 = live.iter().map(slots).sum();
+    let mine = live.iter().find(|c| c.id == me).map_or(0, slots);
     let part = (tasks as u128 * mine).div_ceil(all.max(1));
     (mine < all).then(|| usize::try_from(part).unwrap_or(usize::MAX))
 }
@@ -20,17 +19,8 @@ pub fn part(tasks: usize, me: Uuid, live: &[Coordinator]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::home::tests::coordinators;
     use proptest::prelude::*;
-
-    fn coordinators(slots: &[i64]) -> Vec<Coordinator> {
-        let coordinator = |(i, n): (usize, &i64)| Coordinator {
-            id: Uuid::from_u128(i as u128),
-            address: String::new(),
-            workers: 1,
-            slots: *n,
-        };
-        slots.iter().enumerate().map(coordinator).collect()
-    }
 
     #[test]
     fn a_lone_coordinator_takes_everything() {
