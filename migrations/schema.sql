@@ -92,27 +92,45 @@ CREATE FUNCTION public.taskmaster_ensure_partitions(months_ahead integer) RETURN
     LANGUAGE plpgsql
     AS $$
 declare
-    base  date := date_trunc('month', now() at time zone 'UTC');
-    month date;
-    parent text;
+    base      date := date_trunc('month', now() at time zone 'UTC');
+    month     date;
+    parent    text;
+    partition text;
 begin
     perform pg_advisory_xact_lock(hashtext('taskmaster_partitions'));
     for i in -1..months_ahead loop
         month := base + make_interval(months => i);
         foreach parent in array array ['task_history', 'attempts'] loop
-            execute format(
-                'create table if not exists %I partition of %I for values from (%L) to (%L)',
-                parent || '_' || to_char(month, 'YYYY_MM'), parent,
-                month::timestamp at time zone 'UTC', (month + interval '1 month') at time zone 'UTC');
+            partition := parent || '_' || to_char(month, 'YYYY_MM');
+            if to_regclass(partition) is null then
+                execute format(
+                    'create table %I partition of %I for values from (%L) to (%L)', partition, parent,
+                    month::timestamp at time zone 'UTC', (month + interval '1 month') at time zone 'UTC');
+                perform taskmaster_sample_less(partition::regclass);
+            end if;
         end loop;
     end loop;
 end
 $$;
 
 CREATE FUNCTION public.taskmaster_newest_event() RETURNS bigint
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     AS $$
-select greatest(h.next_id, (select first_id + n from events order by first_id desc limit 1)) - 1 from event_head h
+begin
+    return (select greatest(h.next_id, (select first_id + n from events order by first_id desc limit 1)) - 1 from event_head h);
+end
+$$;
+
+CREATE FUNCTION public.taskmaster_sample_less(partition regclass) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    col text;
+begin
+    for col in select attname from pg_attribute where attrelid = partition and attnum > 0 and not attisdropped loop
+        execute format('alter table %s alter column %I set statistics 10', partition, col);
+    end loop;
+end
 $$;
 
 CREATE TABLE public._sqlx_migrations (

@@ -57,12 +57,11 @@ class Postgres:
         if self.user:
             shutil.chown(directory, "postgres", "postgres")
         initdb = [self.programs / "initdb", "--encoding=UTF8", "--locale=C", "--auth=trust", "--username=postgres"]
-        self.output([*initdb, "--pgdata", self.empty])
+        wal_file = [] if stock else ["--wal-segsize", *read_settings(r'WAL_FILE_MIB: &str = "(\d+)"')]
+        self.output([*initdb, *wal_file, "--pgdata", self.empty])
 
     def tuned_settings(self):
-        settings = re.findall(r'\("(\w+)", "(.*)"\),', SETTINGS.read_text())
-        if not settings:
-            raise Failed(f"no settings in {SETTINGS}")
+        settings = read_settings(r'\("(\w+)", "(.*)"\),')
         has_lz4 = "--with-lz4" in self.output([self.programs / "pg_config", "--configure"])
         return dict(settings) | {"shared_buffers": SHARED_BUFFERS, "wal_compression": "lz4" if has_lz4 else "on"}
 
@@ -101,6 +100,13 @@ class Postgres:
         stop(self.process, signal.SIGINT)
         self.log.close()
         shutil.rmtree(self.data, ignore_errors=True)
+
+
+def read_settings(pattern):
+    found = re.findall(pattern, SETTINGS.read_text())
+    if not found:
+        raise Failed(f"no settings in {SETTINGS}")
+    return found
 
 
 def stock_settings():

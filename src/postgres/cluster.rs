@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions, Connection};
 use super::error::{PostgresError, Trying};
 use super::home::{self, Home};
 use super::locate::{OLDEST_MAJOR, Programs};
-use super::program;
+use super::{program, settings};
 
 /// The name of the superuser, and of the database.
 pub(super) const NAME: &str = "taskmaster";
@@ -86,6 +86,7 @@ async fn make(home: &Home, programs: &Programs, password: &str) -> Result<(), Po
 async fn initdb(home: &Home, programs: &Programs, new: &Path, password_file: &Path) -> Result<(), PostgresError> {
     let mut command = program::command(&programs.initdb(), home.user, libc::SIGKILL);
     command.args(["--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--username", NAME]);
+    command.args(["--wal-segsize", settings::WAL_FILE_MIB]);
     command.arg("--pwfile").arg(password_file).arg("--pgdata").arg(new);
     if home.ephemeral {
         command.arg("--no-sync");

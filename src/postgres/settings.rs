@@ -10,16 +10,23 @@ const SHARED_BUFFERS_MAX: u64 = 256 * MIB;
 /// The least: PostgreSQL works with it, slowly.
 const SHARED_BUFFERS_MIN: u64 = 16 * MIB;
 
+/// Size of a file of the log, fixed when the cluster is made. Until the first checkpoint leaves some to use again, each is written full
+/// of zeroes before its first use, and whoever commits waits meanwhile: with PostgreSQL's 16 MiB for a tenth of a second.
+pub(super) const WAL_FILE_MIB: &str = "4";
+
 /// What holds on every start, whatever the files in the data directory say.
-const FIXED: [(&str, &str); 20] = [
+const FIXED: [(&str, &str); 22] = [
     // Accepted means committed, power cuts included.
     ("fsync", "on"),
     ("synchronous_commit", "on"),
     ("full_page_writes", "on"),
     // Few checkpoints: each makes the next change of every page costly.
     ("max_wal_size", "4GB"),
+    ("min_wal_size", "80MB"),
     ("checkpoint_timeout", "15min"),
     ("max_connections", "100"),
+    // Commits write their log themselves; this is for those that would not wait for it.
+    ("wal_writer_delay", "1s"),
     // Solid-state disks, short statements.
     ("random_page_cost", "1.1"),
     ("jit", "off"),

@@ -149,6 +149,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (14, "workers", include_str!("../../migrations/0014_workers.sql")),
     (15, "event_numbers", include_str!("../../migrations/0015_event_numbers.sql")),
     (16, "due_index", include_str!("../../migrations/0016_due_index.sql")),
+    (17, "planned_once", include_str!("../../migrations/0017_planned_once.sql")),
+    (18, "history_statistics", include_str!("../../migrations/0018_history_statistics.sql")),
 ];
 
 fn migrator() -> Migrator {
@@ -215,6 +217,8 @@ set tcp_user_timeout = '20s';
 set enable_seqscan = off;
 set enable_hashjoin = off;
 set enable_mergejoin = off;
+-- There is one good plan for each, whatever its parameters: PostgreSQL made some of them anew for every call.
+set plan_cache_mode = force_generic_plan;
 set jit = off;
 set timezone = 'UTC'";
 
