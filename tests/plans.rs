@@ -325,6 +325,17 @@ const ENDED_WHILE_HELD: usize = 20 * BATCH;
 const BLOCKS_PER_TASK: i64 = 60;
 
 #[tokio::test]
+async fn a_month_of_history_is_sampled_for_its_statistics_no_more_than_plans_need() {
+    let fixture = Fixture::new().await;
+    fixture.run("select taskmaster_ensure_partitions(6)").await;
+    let sql = "select count(*), count(*) filter (where attstattarget is distinct from 10)
+                 from pg_inherits join pg_attribute on attrelid = inhrelid and attnum > 0
+                where inhparent in ('task_history'::regclass, 'attempts'::regclass)";
+    let (columns, others): (i64, i64) = sqlx::query_as(sql).fetch_one(&fixture.sql).await.unwrap();
+    assert!(columns > 0 && others == 0, "{others} of {columns} columns have a sample of another size");
+}
+
+#[tokio::test]
 async fn while_a_transaction_is_open_what_everybody_reads_does_not_grow() {
     let fixture = Fixture::new().await;
     let mut open = fixture.sql.begin().await.unwrap();
