@@ -8,7 +8,7 @@ use taskmaster_openapi::client::WorkerClient;
 use taskmaster_openapi::report::TaskClaim;
 use taskmaster_service::{Health, Shutdown};
 use taskmaster_store::claim::ClaimedTask;
-use taskmaster_store::fleet::{COORDINATOR_LEASE_SECONDS, Coordinator as Peer};
+use taskmaster_store::fleet::{COORDINATOR_LEASE_SECONDS, Coordinator as Peer, Surroundings};
 use taskmaster_store::webhooks::push::Attempted;
 use taskmaster_store::{Store, StoreError};
 use tokio::sync::{Notify, mpsc};
@@ -169,6 +169,22 @@ impl Coordinator {
         result
     }
 
+    /// Gives a sign of life, which counts for a lease from when it was given, and takes over what it learns.
+    pub async fn say_alive(&self) -> Result<Surroundings, StoreError> {
+        let given = Instant::now();
+        let around = self.store.coordinator_alive(self.id, &self.address).await?;
+        self.recorder.shared_by(around.coordinators.len());
+        let mut shared = self.shared();
+        let was_alive = shared.is_alive(Instant::now());
+        shared.alive_until = given.checked_add(LEASE);
+        shared.peers.clone_from(&around.coordinators);
+        drop(shared);
+        if !was_alive {
+            self.room.notify_one();
+        }
+        Ok(around)
+    }
+
     /// The worker does not hold these any more.
     pub fn settled(&self, worker_id: &str, claims: &[TaskClaim], how: Settled) {
         if claims.is_empty() {
@@ -204,12 +220,6 @@ impl Coordinator {
 }
 
 impl Shared {
-    /// A sign of life that was given at `given` counts for a lease.
-    pub fn sign_of_life(&mut self, given: Instant, peers: Vec<Peer>) {
-        self.alive_until = given.checked_add(LEASE);
-        self.peers = peers;
-    }
-
     /// Whether nobody can take this coordinator for dead.
     pub fn is_alive(&self, now: Instant) -> bool {
         self.alive_until.is_some_and(|until| now < until)

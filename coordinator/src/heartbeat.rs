@@ -100,10 +100,10 @@ pub(crate) async fn handle(
     // What ended while the heartbeat was on its way, or went to others, takes no room.
     let over: HashSet<&TaskClaim> = stop.iter().collect();
     heartbeat.held.retain(|claim| !over.contains(claim));
-    let comes_with_tasks = !heartbeat.held.is_empty() && coordinator.shared().fleet.get(&worker_id).is_none();
+    let has_tasks = !heartbeat.held.is_empty();
+    let (joined, home) = settle_in(coordinator, &worker_id, heartbeat, answer.drain_requested);
     let every = coordinator.config.heartbeat_seconds;
-    let next = if comes_with_tasks { every.min(SAYS_AGAIN) } else { every };
-    let home = settle_in(coordinator, &worker_id, heartbeat, answer.drain_requested);
+    let next = if joined && has_tasks { every.min(SAYS_AGAIN) } else { every };
     let coordinators = coordinator.shared().peers.iter().map(|peer| peer.address.clone()).collect();
     Ok(HeartbeatResponse {
         known: answer.known,
@@ -135,8 +135,13 @@ async fn compare(
     Ok(coordinator.noted(coordinator.store.to_stop(worker_id, held).await)?)
 }
 
-/// Makes the worker at home here, or sends it to a coordinator that has fewer.
-fn settle_in(coordinator: &Arc<Coordinator>, worker_id: &str, heartbeat: HeartbeatRequest, drain: bool) -> Home {
+/// Makes the worker at home here, or sends it to a coordinator that has fewer. Whether it was not at home here before, and where it is now.
+fn settle_in(
+    coordinator: &Arc<Coordinator>,
+    worker_id: &str,
+    heartbeat: HeartbeatRequest,
+    drain: bool,
+) -> (bool, Home) {
     let mut shared = coordinator.shared();
     let joined = shared.fleet.get(worker_id).is_none();
     let sign = Sign {
@@ -174,7 +179,7 @@ fn settle_in(coordinator: &Arc<Coordinator>, worker_id: &str, heartbeat: Heartbe
     };
     drop(shared);
     coordinator.room.notify_one();
-    home
+    (joined, home)
 }
 
 fn check(coordinator: &Coordinator, worker_id: &str, heartbeat: &HeartbeatRequest) -> Result<(), Problem> {

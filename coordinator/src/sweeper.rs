@@ -57,14 +57,7 @@ impl Sweeper {
     async fn sweep(&mut self, asked: bool) -> Result<(), StoreError> {
         let coordinator = &self.coordinator;
         let store = &coordinator.store;
-        let given = Instant::now();
-        let around = store.coordinator_alive(coordinator.id, &coordinator.address).await?;
-        let was_alive = coordinator.shared().is_alive(Instant::now());
-        coordinator.recorder.shared_by(around.coordinators.len());
-        coordinator.shared().sign_of_life(given, around.coordinators);
-        if !was_alive {
-            coordinator.room.notify_one();
-        }
+        let around = coordinator.say_alive().await?;
         let owed = coordinator.shared().owed();
         store.hand_back(&owed).await?;
         coordinator.shared().paid(owed.len());

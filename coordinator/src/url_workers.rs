@@ -327,11 +327,7 @@ pub(crate) async fn stay(coordinator: &Coordinator) {
         if ids.is_empty() {
             continue;
         }
-        let given = Instant::now();
-        let alive = coordinator.store.coordinator_alive(coordinator.id, &coordinator.address).await;
-        if let Ok(around) = coordinator.noted(alive) {
-            coordinator.shared().sign_of_life(given, around.coordinators);
-        }
+        let _ = coordinator.noted(coordinator.say_alive().await);
         let beats: Vec<Beat> = ids.iter().filter_map(|id| last_beat(coordinator, id)).collect();
         let _ = coordinator.noted(coordinator.store.beat(&beats).await);
     }

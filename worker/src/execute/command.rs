@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::family::{self, Marker};
 use super::output::Output;
 use super::programs::{NoProgram, Programs};
-use super::workspace::{Removals, Workspace, Workspaces};
+use super::workspace::{Workspace, Workspaces};
 use super::{Ending, Failure, exit};
 use crate::config::Config;
 use crate::error::WorkerError;
@@ -47,7 +47,6 @@ const TRACESTATE_VARIABLE: &str = "TRACESTATE";
 #[derive(Debug)]
 pub(crate) struct CommandExecutor {
     starter: Arc<Starter>,
-    removals: Removals,
     guard: GuardCommand,
     kill_grace: Duration,
 }
@@ -56,7 +55,7 @@ pub(crate) struct CommandExecutor {
 #[derive(Debug)]
 struct Starter {
     programs: Programs,
-    workspaces: Workspaces,
+    workspaces: Arc<Workspaces>,
     environment: Vec<(&'static str, OsString)>,
 }
 
@@ -85,13 +84,12 @@ impl CommandExecutor {
         };
         Ok(Self {
             starter: Arc::new(starter),
-            removals: Removals::default(),
             guard: GuardCommand::new(config.guard_command.clone()),
             kill_grace: config.kill_grace_seconds,
         })
     }
 
-    /// Runs one attempt. When it returns, the command and its descendants are gone, and its directory soon is.
+    /// Runs one attempt. When it returns, the command and its descendants are gone, and what is in its directory soon is.
     pub async fn run(&self, task: &SubmittedTask, work: &Work, stop: &CancellationToken) -> Ending {
         let claim = TaskClaim { task_id: task.task_id, claim: task.claim };
         // Before the start: from here on the command dies with the worker.
@@ -106,13 +104,13 @@ impl CommandExecutor {
         registration.started(running.group).await;
         let timeout = Duration::from_millis(task.timeout_ms);
         let ending = running.finish(Marker(claim), timeout, self.kill_grace, stop).await;
-        self.removals.begin(workspace).await;
+        self.starter.workspaces.give_back(workspace).await;
         ending
     }
 
     /// Waits a while until nothing is left of attempts that have ended.
     pub async fn settled(&self) {
-        self.removals.ended().await;
+        self.starter.workspaces.settled().await;
     }
 
     /// Starts the process on a thread of its own: `exec` may wait for a disk.

@@ -1,11 +1,13 @@
-//! Where a command stands: a directory of its own for each attempt, for nobody else's eyes, gone when the attempt is.
+//! Where a command stands: a directory of its own for each attempt, for nobody else's eyes, and empty; what a command leaves in it is gone
+//! when the attempt is.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, Metadata};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, LazyLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use taskmaster_openapi::report::TaskClaim;
@@ -17,6 +19,8 @@ const MODE: u32 = 0o700;
 const RM: &str = "/bin/rm";
 /// Directories that are being removed at once.
 const REMOVALS_MAX: u32 = 32;
+/// Directories that wait for another attempt.
+const SPARES_MAX: usize = 32;
 /// How long an attempt waits for its directory's turn, and a worker at its end for all of them; what is very full goes on being removed
 /// afterwards.
 const REMOVE_WAIT: Duration = Duration::from_secs(5);
@@ -25,10 +29,29 @@ const REMOVE_WAIT: Duration = Duration::from_secs(5);
 /// away. The guard removes it when the process has ended, however that came about.
 static PRIVATE: LazyLock<PathBuf> =
     LazyLock::new(|| std::env::temp_dir().join(format!("taskmaster-{}", Uuid::new_v4())));
+/// Names of the directories in it.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// The process's own directory for workspaces, whether it is there already or not.
+pub(crate) fn private() -> &'static Path {
+    &PRIVATE
+}
+
+/// The directories of a worker's attempts.
+#[derive(Debug)]
+pub(crate) struct Workspaces {
+    base: Base,
+    /// Those that attempts have left as they got them, for others: to make and to remove one for each takes half of the CPU time of short
+    /// commands on an ext4 without a journal, which looks at every directory that was removed lately before it makes another.
+    spares: Mutex<Vec<Workspace>>,
+    spares_max: usize,
+    /// Taken by those that are being removed, or looked at.
+    removals: Arc<Semaphore>,
+}
 
 /// The directory that workspaces are made in.
 #[derive(Debug)]
-pub(crate) enum Workspaces {
+enum Base {
     Given(PathBuf),
     Private,
 }
@@ -37,6 +60,18 @@ pub(crate) enum Workspaces {
 #[derive(Debug)]
 pub(crate) struct Workspace {
     path: PathBuf,
+    made: Made,
+}
+
+/// What a directory was when it was made: another time of change means that somebody has done something with it since.
+#[derive(Debug, PartialEq, Eq)]
+struct Made {
+    device: u64,
+    inode: u64,
+    mode: u32,
+    user: u32,
+    group: u32,
+    changed: (i64, i64),
 }
 
 impl Workspaces {
@@ -44,76 +79,115 @@ impl Workspaces {
     ///
     /// # Errors
     /// The given directory is none.
-    pub fn new(given: Option<PathBuf>) -> Result<Self, String> {
+    pub fn new(given: Option<PathBuf>) -> Result<Arc<Self>, String> {
         match given {
-            None => Ok(Self::Private),
-            // Relative to where the worker stands now.
+            None => Ok(Self::within(Base::Private, SPARES_MAX)),
+            // Relative to where the worker stands now. It would keep spares when the worker is killed.
             Some(path) => match path.canonicalize() {
-                Ok(path) if path.is_dir() => Ok(Self::Given(path)),
+                Ok(path) if path.is_dir() => Ok(Self::within(Base::Given(path), 0)),
                 Ok(_) => Err(format!("{} is not a directory", path.display())),
                 Err(error) => Err(format!("{}: {error}", path.display())),
             },
         }
     }
 
-    /// Makes a directory for an attempt. Blocks.
+    fn within(base: Base, spares_max: usize) -> Arc<Self> {
+        let removals = Arc::new(Semaphore::new(REMOVALS_MAX as usize));
+        Arc::new(Self { base, spares: Mutex::default(), spares_max, removals })
+    }
+
+    /// A directory for an attempt: one that nobody has touched, or a new one. Blocks.
     ///
     /// # Errors
     /// It cannot be made, or is there already: no attempt may find what another left.
     pub fn create(&self, claim: TaskClaim) -> io::Result<Workspace> {
-        let name = format!("{}-{}", claim.task_id, claim.claim);
+        while let Some(spare) = self.take_spare() {
+            if spare.is_untouched() {
+                return Ok(spare);
+            }
+        }
         let make = |path: &Path, recursive| DirBuilder::new().recursive(recursive).mode(MODE).create(path);
-        let base = match self {
-            Self::Given(base) => base,
-            Self::Private => private(),
+        let path = match &self.base {
+            Base::Given(base) => base.join(format!("{}-{}", claim.task_id, claim.claim)),
+            Base::Private => private().join(NEXT.fetch_add(1, Ordering::Relaxed).to_string()),
         };
-        let path = base.join(name);
         match make(&path, false) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && matches!(self, Self::Private) => {
-                make(base, true)?;
+            Err(error) if error.kind() == io::ErrorKind::NotFound && matches!(self.base, Base::Private) => {
+                make(private(), true)?;
                 make(&path, false)?;
             }
             made => made?,
         }
-        Ok(Workspace { path })
+        let made = Made::of(&path.symlink_metadata()?);
+        Ok(Workspace { path, made })
+    }
+
+    /// Begins to remove a directory with all that is in it, when it is its turn, while its slot works on: to remove even an empty one
+    /// may wait for a disk. One that is as it was is kept for another attempt.
+    pub async fn give_back(self: &Arc<Self>, workspace: Workspace) {
+        let turn = tokio::time::timeout(REMOVE_WAIT, self.removals.clone().acquire_owned()).await;
+        let workspaces = self.clone();
+        // `settled` waits for it, and so does the runtime.
+        tokio::task::spawn_blocking(move || {
+            drop(workspaces.keep(workspace));
+            drop(turn);
+        });
+    }
+
+    /// Waits a while until nothing is left.
+    pub async fn settled(&self) {
+        let _ = tokio::time::timeout(REMOVE_WAIT, self.removals.acquire_many(REMOVALS_MAX)).await;
+        let spares = std::mem::take(&mut *self.spares());
+        let _ = tokio::task::spawn_blocking(move || drop(spares)).await;
+    }
+
+    fn spares(&self) -> MutexGuard<'_, Vec<Workspace>> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_spare(&self) -> Option<Workspace> {
+        self.spares().pop()
+    }
+
+    /// Keeps one that may be used again. Gives back any other.
+    fn keep(&self, workspace: Workspace) -> Option<Workspace> {
+        if self.spares_max == 0 || !workspace.is_untouched() || !workspace.is_empty() {
+            return Some(workspace);
+        }
+        let mut spares = self.spares();
+        if spares.len() >= self.spares_max {
+            return Some(workspace);
+        }
+        spares.push(workspace);
+        None
     }
 }
 
-/// The process's own directory for workspaces, whether it is there already or not.
-pub(crate) fn private() -> &'static Path {
-    &PRIVATE
+impl Made {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            mode: metadata.mode(),
+            user: metadata.uid(),
+            group: metadata.gid(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
 }
 
 impl Workspace {
     pub fn path(&self) -> &Path {
         &self.path
     }
-}
 
-/// Removes directories while their slots work on: to remove even an empty one may wait for a disk.
-#[derive(Debug)]
-pub(crate) struct Removals(Arc<Semaphore>);
-
-impl Default for Removals {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(REMOVALS_MAX as usize)))
-    }
-}
-
-impl Removals {
-    /// Begins to remove a directory with all that is in it, when it is its turn.
-    pub async fn begin(&self, workspace: Workspace) {
-        let turn = tokio::time::timeout(REMOVE_WAIT, self.0.clone().acquire_owned()).await;
-        // `ended` waits for it, and so does the runtime.
-        tokio::task::spawn_blocking(move || {
-            drop(workspace);
-            drop(turn);
-        });
+    fn is_untouched(&self) -> bool {
+        self.path.symlink_metadata().is_ok_and(|metadata| Made::of(&metadata) == self.made)
     }
 
-    /// Waits a while until nothing is being removed.
-    pub async fn ended(&self) {
-        let _ = tokio::time::timeout(REMOVE_WAIT, self.0.acquire_many(REMOVALS_MAX)).await;
+    /// The clock of file systems ticks every few milliseconds: what has come into a directory right after it was made leaves no other time.
+    fn is_empty(&self) -> bool {
+        self.path.read_dir().is_ok_and(|mut entries| entries.next().is_none())
     }
 }
 
@@ -176,13 +250,12 @@ mod tests {
     async fn more_directories_than_are_removed_at_once_are_gone_when_their_removal_has_ended() {
         let base = tempfile::tempdir().unwrap();
         let workspaces = Workspaces::new(Some(base.path().into())).unwrap();
-        let removals = Removals::default();
         for _ in 0..3 * REMOVALS_MAX {
             let workspace = workspaces.create(claim()).unwrap();
             std::fs::write(workspace.path().join("file"), "x").unwrap();
-            removals.begin(workspace).await;
+            workspaces.give_back(workspace).await;
         }
-        removals.ended().await;
+        workspaces.settled().await;
         assert_eq!(base.path().read_dir().unwrap().count(), 0);
     }
 
@@ -195,6 +268,65 @@ mod tests {
         assert!(nested.success());
         drop(workspace);
         assert_eq!(base.path().read_dir().unwrap().count(), 0);
+    }
+
+    /// The next change has another time.
+    fn tick() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+
+    fn change_mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_left_as_it_was_is_for_another_attempt_until_somebody_touches_it() {
+        let base = tempfile::tempdir().unwrap();
+        let workspaces = Workspaces::within(Base::Given(base.path().into()), 2);
+        let three = [(); 3].map(|()| workspaces.create(claim()).unwrap());
+        let first = three[0].path().to_owned();
+        for workspace in three {
+            assert!(workspace.is_untouched());
+            workspaces.give_back(workspace).await;
+            drop(workspaces.removals.acquire_many(REMOVALS_MAX).await.unwrap());
+        }
+        assert_eq!(base.path().read_dir().unwrap().count(), 2, "no more are kept");
+        drop(workspaces.create(claim()).unwrap());
+        tick();
+        std::fs::write(first.join("late"), "x").unwrap();
+        let next = workspaces.create(claim()).unwrap();
+        assert!(next.path() != first && !first.exists(), "what was put there while it waited is gone");
+        workspaces.give_back(next).await;
+        workspaces.settled().await;
+        assert_eq!(base.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_with_which_anything_was_done_is_not_used_again() {
+        let base = tempfile::tempdir().unwrap();
+        let workspaces = Workspaces::within(Base::Given(base.path().into()), SPARES_MAX);
+        let uses: [fn(&Path); 7] = [
+            |path| std::fs::write(path.join("file"), "x").unwrap(),
+            |path| std::fs::create_dir(path.join("directory")).unwrap(),
+            |path| {
+                tick();
+                std::fs::write(path.join("file"), "x").unwrap();
+                std::fs::remove_file(path.join("file")).unwrap();
+            },
+            |path| change_mode(path, 0o755),
+            |path| {
+                tick();
+                change_mode(path, 0o755);
+                change_mode(path, MODE);
+            },
+            |path| std::fs::remove_dir(path).unwrap(),
+            |path| std::fs::rename(path, path.with_extension("elsewhere")).unwrap(),
+        ];
+        for (n, use_it) in uses.iter().enumerate() {
+            let workspace = workspaces.create(claim()).unwrap();
+            use_it(workspace.path());
+            assert!(workspaces.keep(workspace).is_some(), "use {n}");
+        }
     }
 
     #[test]
