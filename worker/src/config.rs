@@ -83,8 +83,8 @@ pub struct Config {
     #[arg(long, env = "TASKMASTER_ALLOW_PROGRAMS", value_name = "PROGRAM,…", value_delimiter = ',')]
     pub allow_programs: Vec<String>,
 
-    /// Where each attempt of a command gets a directory of its own, removed when it has ended; a private one among the system's
-    /// temporary files when left out
+    /// Where each attempt of a command gets an empty directory of its own, removed when it has ended; a private one among the
+    /// system's temporary files when left out
     #[arg(long, env = "TASKMASTER_COMMAND_DIRECTORY", value_name = "PATH")]
     pub command_directory: Option<PathBuf>,
 
