@@ -1,7 +1,8 @@
 //! What the `taskmaster` command is made of.
 //!
 //! In reading order: [`cli`] (the words of the command line), [`parts`] (each process alone), [`up`] (all of them in this one, on
-//! a private [`postgres`]), [`mod@bench`], [`conformance`] (is that a worker?), [`documents`] (what is generated from the contracts), [`postman`], [`health`] (for containers), [`keys`].
+//! a private [`postgres`]), [`mod@bench`], [`conformance`] (is that a worker?), [`documents`] (what is generated from the
+//! contracts), [`postman`], [`health`] (for containers), [`keys`].
 
 pub mod bench;
 pub mod cli;

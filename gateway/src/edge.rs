@@ -1,9 +1,8 @@
 //! What every request of `/v1` passes before a handler sees it. `server.rs` shows in which order.
 //!
-//! [`client`] says who asks, [`rate`] how often they may, [`admission`] how many at once, [`deadline`] for how long,
-//! [`origin`] and [`cors`] from which web pages, [`key`] and [`keyring`] with which API key, [`scope`] what that one allows. [`headers`] adds what every answer carries,
-//! [`coding`] compresses it, [`bodies`] bounds
-//! the memory that large bodies take.
+//! [`client`] says who asks, [`rate`] how often they may, [`admission`] how many at once, [`deadline`] for how long, [`origin`]
+//! and [`cors`] from which web pages, [`key`] and [`keyring`] with which API key, [`scope`] what that one allows. [`headers`]
+//! adds what every answer carries, [`coding`] compresses it, [`bodies`] bounds the memory that large bodies take.
 
 pub(crate) mod admission;
 pub(crate) mod bodies;

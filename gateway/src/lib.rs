@@ -3,10 +3,11 @@
 //! In reading order: [`config`] (the settings), `server` (the process, and the stack that every request passes), `edge` (the
 //! layers of that stack), `router` (the whole API on one page), `app` (what handlers share).
 //!
-//! Then one controller a resource: `tasks`, `list`, `batch`, `events`, `workers`, `stats`, `keys`, `signing`, `schedules`, `webhooks`, `hooks`, `queues`, `url_workers`, `attempts` (targets call back), `docs`, and `forward` (the
-//! coordinator's contract, passed on). What they are made of: `validate` (what a task must be like), `create` (many callers, one
-//! statement), `feed` (one reader of the event log for all clients), `wait`, `prefer`, `conditional`, `aged`,
-//! `merge_patch`, `page_token`, `trace` (what a request is part of).
+//! Then one controller a resource: `tasks`, `list`, `batch`, `events`, `workers`, `stats`, `keys`, `signing`, `schedules`,
+//! `webhooks`, `hooks`, `queues`, `url_workers`, `attempts` (targets call back), `docs`, and `forward` (the coordinator's
+//! contract, passed on). What they are made of: `validate` (what a task must be like), `create` (many callers, one statement),
+//! `feed` (one reader of the event log for all clients), `wait`, `prefer`, `conditional`, `aged`, `merge_patch`, `page_token`,
+//! `trace` (what a request is part of).
 
 pub mod config;
 mod server;

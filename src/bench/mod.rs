@@ -86,7 +86,8 @@ pub struct BenchArgs {
     /// Create at most so many tasks a second
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
-    /// How long `sustained` takes: 60 when left out; a turn of `overhead`: 2; a part of `overload`: 10; over how many seconds the tasks of `on-time` are due: all at one moment when left out
+    /// How long `sustained` takes: 60 when left out; a turn of `overhead`: 2; a part of `overload`: 10; over how many seconds the
+    /// tasks of `on-time` are due: all at one moment when left out
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     seconds: Option<u32>,
     /// The task, as JSON; the default does nothing

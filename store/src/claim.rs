@@ -1,7 +1,8 @@
 //! Claiming due tasks for workers.
 //!
-//! A *band* is a lane and a priority: one range of the index `tasks_due`, which is for statements that say `priority >= 0`. A claim looks only at the bands it is given, each from
-//! a low-water mark upwards, so that its cost does not grow with what was claimed before, nor with what is not due yet.
+//! A *band* is a lane and a priority: one range of the index `tasks_due`, which is for statements that say `priority >= 0`. A
+//! claim looks only at the bands it is given, each from a low-water mark upwards, so that its cost does not grow with what was
+//! claimed before, nor with what is not due yet.
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;

@@ -1,10 +1,12 @@
 //! The task's lifecycle: pure rules, and the only SQL of TaskMaster.
 //!
 //! In reading order: [`rules`] (what may happen to a task, without a database), [`database`] (connections, migrations),
-//! [`create`], [`read`], [`replica`] (the same from a standby), [`change`] (what users do), [`claim`], [`outcome`], [`rescue`], [`detached`] (what coordinators do), [`fleet`]
-//! (workers and coordinators), [`url_workers`] (those that are only a URL), [`keys`] (API keys), [`installation`] (what attempts are signed and named with), [`quotas`] (what gateways have admitted), [`schedules`] (what makes tasks again and
-//! again), [`hooks`] (incoming webhooks), [`events`] (the log), [`webhooks`] (what is sent of it), [`stats`], [`deep`] (when to look from the bottom), [`wakeup`]
-//! (notifications), [`upkeep`] (partitions, retention).
+//! [`create`], [`read`], [`replica`] (the same from a standby), [`change`] (what users do), [`claim`], [`outcome`], [`rescue`],
+//! [`detached`] (what coordinators do), [`fleet`] (workers and coordinators), [`url_workers`] (those that are only a URL),
+//! [`keys`] (API keys), [`installation`] (what attempts are signed and named with), [`quotas`] (what gateways have admitted),
+//! [`schedules`] (what makes tasks again and again), [`hooks`] (incoming webhooks), [`events`] (the log), [`webhooks`] (what is
+//! sent of it), [`stats`], [`deep`] (when to look from the bottom), [`wakeup`] (notifications), [`upkeep`] (partitions,
+//! retention).
 
 pub mod rules;
 

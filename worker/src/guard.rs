@@ -1,10 +1,10 @@
 //! The guard: a small process that outlives the worker's own death, kill -9 included, by the time it takes to kill the commands
 //! that the worker was running.
 //!
-//! One guard serves all workers of a process. It is this same program, started again when the first command comes, and
-//! connected by a pipe. Each command is named to it before it starts, and taken back when it has ended. When the pipe closes, the worker
-//! is gone: the guard kills what is still named, removes the process's own directory for workspaces, and ends. It ignores SIGINT, SIGTERM and SIGHUP, and has a session of its own, so that
-//! what stops the worker does not stop the guard first.
+//! One guard serves all workers of a process. It is this same program, started again when the first command comes, and connected
+//! by a pipe. Each command is named to it before it starts, and taken back when it has ended. When the pipe closes, the worker is
+//! gone: the guard kills what is still named, removes the process's own directory for workspaces, and ends. It ignores SIGINT,
+//! SIGTERM and SIGHUP, and has a session of its own, so that what stops the worker does not stop the guard first.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;

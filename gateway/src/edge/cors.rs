@@ -68,7 +68,8 @@ impl Origins {
     }
 }
 
-/// Where pages of other origins may use this gateway at all: answers browsers that ask first ("preflight"), and lets the pages read all other answers.
+/// Where pages of other origins may use this gateway at all: answers browsers that ask first ("preflight"), and lets the pages
+/// read all other answers.
 pub(crate) async fn grant(State(app): State<App>, request: Request, next: Next) -> Response {
     let origins = &app.settings.cors_origins;
     let granted = origins.granted(request.headers()).cloned();

@@ -132,7 +132,8 @@ pub(super) fn wrong_header_name(name: &str) -> Option<String> {
     refused.then(|| "is set by the worker, and cannot be given".into())
 }
 
-/// What is wrong with a header's value, if anything is: it must be visible ASCII, blanks and tabs within (RFC 9110, 5.5, without the obsolete bytes above ASCII).
+/// What is wrong with a header's value, if anything is: it must be visible ASCII, blanks and tabs within (RFC 9110, 5.5, without
+/// the obsolete bytes above ASCII).
 pub(crate) fn wrong_header_value(value: &str) -> Option<String> {
     let max = limits::HEADER_VALUE_BYTES_MAX;
     if value.len() > max {
