@@ -124,12 +124,9 @@ $$;
 CREATE FUNCTION public.taskmaster_sample_less(partition regclass) RETURNS void
     LANGUAGE plpgsql
     AS $$
-declare
-    col text;
 begin
-    for col in select attname from pg_attribute where attrelid = partition and attnum > 0 and not attisdropped loop
-        execute format('alter table %s alter column %I set statistics 10', partition, col);
-    end loop;
+    execute (select format('alter table %s %s', partition, string_agg(format('alter column %I set statistics 10', attname), ', '))
+               from pg_attribute where attrelid = partition and attnum > 0 and not attisdropped);
 end
 $$;
 

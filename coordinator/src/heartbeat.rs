@@ -135,7 +135,8 @@ async fn compare(
     Ok(coordinator.noted(coordinator.store.to_stop(worker_id, held).await)?)
 }
 
-/// Makes the worker at home here, or sends it to a coordinator that has fewer. Whether it was not at home here before, and where it is now.
+/// Makes the worker at home here, or sends it to a coordinator that has fewer. Whether it was not at home here before, and where
+/// it is now.
 fn settle_in(
     coordinator: &Arc<Coordinator>,
     worker_id: &str,

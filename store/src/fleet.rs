@@ -68,7 +68,7 @@ pub struct Surroundings {
     pub has_silent_targets: bool,
 }
 
-/// Signs of life are no facts to keep: losing the last second of them in a crash is harmless, and nobody waits for a disk.
+/// Signs of life are no facts to keep: losing the last few seconds of them in a crash is harmless, and nobody waits for a disk.
 const BEAT: &str = "
 with beat as (
     select * from unnest($1::text[], $2::text[], $3::integer[], $4::integer[], $5::text[], $6::text[], $7::boolean[], $8::uuid[])

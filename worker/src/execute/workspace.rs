@@ -151,7 +151,7 @@ impl Workspaces {
 
     /// Keeps one that may be used again. Gives back any other.
     fn keep(&self, workspace: Workspace) -> Option<Workspace> {
-        if self.spares_max == 0 || !workspace.is_untouched() || !workspace.is_empty() {
+        if self.spares_max == 0 || !workspace.is_untouched() {
             return Some(workspace);
         }
         let mut spares = self.spares();
@@ -181,13 +181,11 @@ impl Workspace {
         &self.path
     }
 
+    /// As it was made, and empty: the clock of file systems ticks every few milliseconds, and what comes into a directory right after it
+    /// was made leaves no other time.
     fn is_untouched(&self) -> bool {
         self.path.symlink_metadata().is_ok_and(|metadata| Made::of(&metadata) == self.made)
-    }
-
-    /// The clock of file systems ticks every few milliseconds: what has come into a directory right after it was made leaves no other time.
-    fn is_empty(&self) -> bool {
-        self.path.read_dir().is_ok_and(|mut entries| entries.next().is_none())
+            && self.path.read_dir().is_ok_and(|mut entries| entries.next().is_none())
     }
 }
 
