@@ -43,8 +43,6 @@ begin
     if moved = 0 then
         return 0;
     end if;
-    perform pg_notify('taskmaster_events', '');
-
     if (select count(*) from task_count_changes where first_id >= counted) >= 128 then
         perform taskmaster_count_events();
     end if;
@@ -179,7 +177,7 @@ CREATE TABLE public.claims (
     task_ids uuid[] NOT NULL,
     lanes integer[]
 )
-WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500', vacuum_truncate='false', toast.vacuum_truncate='false');
 ALTER TABLE ONLY public.claims ALTER COLUMN task_ids SET STATISTICS 0;
 
 ALTER TABLE public.claims ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -211,7 +209,7 @@ CREATE TABLE public.task_count_changes (
     status smallint NOT NULL,
     n bigint NOT NULL
 )
-WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500', vacuum_truncate='false');
 
 CREATE TABLE public.task_counts (
     lane integer NOT NULL,
@@ -260,7 +258,7 @@ CREATE TABLE public.event_inbox (
     schedules uuid[] DEFAULT '{}'::uuid[] NOT NULL,
     CONSTRAINT event_inbox_n_check CHECK ((n > 0))
 )
-WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500', vacuum_truncate='false', toast.vacuum_truncate='false');
 ALTER TABLE ONLY public.event_inbox ALTER COLUMN task_ids SET STATISTICS 0;
 ALTER TABLE ONLY public.event_inbox ALTER COLUMN lanes SET STATISTICS 0;
 ALTER TABLE ONLY public.event_inbox ALTER COLUMN attempts SET STATISTICS 0;
@@ -570,7 +568,7 @@ CREATE TABLE public.tasks (
     CONSTRAINT tasks_status_check CHECK ((status = ANY (ARRAY[0, 1, 2]))),
     CONSTRAINT tasks_timeout_seconds_check CHECK (((timeout_seconds >= 1) AND (timeout_seconds <= 86400)))
 )
-WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='1000', autovacuum_analyze_scale_factor='0.05', autovacuum_vacuum_cost_delay='0');
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='1000', autovacuum_analyze_scale_factor='0.05', autovacuum_vacuum_cost_delay='0', vacuum_truncate='false', toast.vacuum_truncate='false');
 
 CREATE TABLE public.url_workers (
     id text NOT NULL,

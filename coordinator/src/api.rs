@@ -106,14 +106,17 @@ pub async fn run(
 
     let api = Api { coordinator: coordinator.clone(), beats };
     let limits = ServerLimits { drain_timeout, ..ServerLimits::default() };
-    serve(listener, router(api), limits, shutdown).await;
-    let left = async {
-        let _ = poller.await;
-        leave(&coordinator).await;
+    let served = async {
+        serve(listener, router(api), limits, shutdown).await;
+        let left = async {
+            let _ = poller.await;
+            leave(&coordinator).await;
+        };
+        if tokio::time::timeout(drain_timeout, left).await.is_err() {
+            tracing::warn!("the coordinator stops with work in progress; others take over");
+        }
     };
-    if tokio::time::timeout(drain_timeout, left).await.is_err() {
-        tracing::warn!("the coordinator stops with work in progress; others take over");
-    }
+    coordinator.store.tell_news_while(served).await;
     pump.abort();
     drivers.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use taskmaster_openapi::report::TaskClaim;
 use taskmaster_store::StoreError;
 use taskmaster_store::claim::{Band, BandFrom, Claimed, Lane, Mark, is_system};
@@ -24,8 +24,9 @@ use crate::part::part;
 const HORIZON: Duration = Duration::from_millis(250);
 /// Tasks of one claim.
 const CLAIM_MAX: usize = 1_000;
-/// A transaction may commit its tasks so long after they became due without being overlooked until the next rescan.
-const LATE_COMMIT: TimeDelta = TimeDelta::milliseconds(500);
+/// What is said to have come, and not since when, may be due so long before what was claimed last: that is claimed before its time, and a
+/// transaction takes some.
+const LATE_COMMIT: TimeDelta = TimeDelta::seconds(1);
 /// A rescan goes back so far below the low-water mark: no transaction lives longer (see the store's statement time-out).
 const RESCAN: TimeDelta = TimeDelta::seconds(30);
 /// What is due and was not claimed is locked by another coordinator: it is looked at again after so long.
@@ -65,6 +66,12 @@ struct Watch {
 }
 
 impl Watch {
+    /// Something unclaimed may come so low, or so far below what was claimed last: its transaction may have committed since.
+    fn lower(&mut self, from: Option<DateTime<Utc>>) {
+        let lowered = |mark: Mark| mark.min(Mark::at(from.unwrap_or(mark.run_at - LATE_COMMIT)));
+        self.low_water = self.low_water.map(lowered);
+    }
+
     /// Something may be due: so many tasks that have just come, or anything.
     fn heat(&mut self, came: Option<usize>) {
         self.came = match (self.hot, self.came, came) {
@@ -154,7 +161,11 @@ impl Poller {
     async fn handle(&mut self, wake: Wake) -> Result<(), StoreError> {
         match wake {
             Wake::Notified(bands) => self.notified(&bands).await?,
-            Wake::Connected => self.rescan().await?,
+            Wake::Connected => {
+                // Nobody knows what was said meanwhile.
+                self.bands.values_mut().for_each(|watch| watch.low_water = watch.low_water.map(further_down));
+                self.rescan().await?;
+            }
             Wake::Room => {}
             Wake::Timer => self.timer().await?,
         }
@@ -170,22 +181,26 @@ impl Poller {
         Ok(())
     }
 
-    /// Bands as `lane:priority`, or `lane:priority:tasks` when so many tasks have just come that are due; separated by commas. `*` is all
-    /// of them.
+    /// Bands, as [`Channel::Due`] names them.
     async fn notified(&mut self, bands: &str) -> Result<(), StoreError> {
         if bands == ROOM {
             self.gates.let_all_try();
             return Ok(());
         }
-        let parsed: Option<Vec<(Band, Option<usize>)>> = bands.split(',').map(parse_band).collect();
-        let Some(parsed) = parsed else { return self.rescan().await };
+        let parsed: Option<Vec<Come>> = bands.split(',').map(Come::parse).collect();
+        let Some(parsed) = parsed else {
+            self.bands.values_mut().for_each(|watch| watch.lower(None));
+            return self.rescan().await;
+        };
         // They are in order.
-        if parsed.iter().any(|(band, _)| self.lanes.binary_search_by_key(&band.lane, |lane| lane.id).is_err()) {
+        if parsed.iter().any(|Come { band, .. }| self.lanes.binary_search_by_key(&band.lane, |lane| lane.id).is_err()) {
             self.lanes = self.coordinator.store.lanes().await?;
             self.sort_lanes();
         }
-        for (band, tasks) in parsed {
-            self.bands.entry(band).or_default().heat(tasks);
+        for Come { band, tasks, from } in parsed {
+            let watch = self.bands.entry(band).or_default();
+            watch.heat(tasks);
+            watch.lower(from);
         }
         Ok(())
     }
@@ -415,10 +430,13 @@ impl Poller {
         parted
     }
 
-    /// Above what was claimed in a band, nothing is passed over; below, nothing is left, late commits aside.
+    /// Above what was claimed in a band, nothing is passed over; below, nothing is left but what is committed late. Where notifications say
+    /// when that has come, the marks are lowered then: all that was claimed in half a second would be walked over by every claim otherwise.
     fn raise_marks(&mut self, claimed: &Claimed) {
+        let unheard = self.coordinator.config.no_notifications.then(|| Mark::at(claimed.now - LATE_COMMIT));
         for task in &claimed.tasks {
-            let mark = Mark { run_at: task.run_at, id: task.task_id }.min(Mark::at(claimed.now - LATE_COMMIT));
+            let mark = Mark { run_at: task.run_at, id: task.task_id };
+            let mark = unheard.map_or(mark, |unheard| mark.min(unheard));
             let watch = self.bands.entry(task.band).or_default();
             watch.low_water = watch.low_water.max(Some(mark));
         }
@@ -502,11 +520,25 @@ async fn listen(coordinator: &Coordinator, mut listener: Listener, sender: mpsc:
     }
 }
 
-fn parse_band(text: &str) -> Option<(Band, Option<usize>)> {
-    let mut parts = text.splitn(3, ':');
-    let band = Band { lane: parts.next()?.parse().ok()?, priority: parts.next()?.parse().ok()? };
-    let tasks = parts.next().map(str::parse).transpose().ok()?;
-    Some((band, tasks))
+/// What has come in a band.
+#[derive(Debug, PartialEq)]
+struct Come {
+    band: Band,
+    /// So many tasks have just come that are due.
+    tasks: Option<usize>,
+    /// The first is due then.
+    from: Option<DateTime<Utc>>,
+}
+
+impl Come {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(4, ':');
+        let band = Band { lane: parts.next()?.parse().ok()?, priority: parts.next()?.parse().ok()? };
+        let tasks = parts.next().filter(|tasks| !tasks.is_empty()).map(str::parse).transpose().ok()?;
+        let micros: Option<i64> = parts.next().map(str::parse).transpose().ok()?;
+        let from = micros.map(|micros| DateTime::from_timestamp_micros(micros).ok_or(())).transpose().ok()?;
+        Some(Self { band, tasks, from })
+    }
 }
 
 #[cfg(test)]
@@ -530,11 +562,32 @@ mod tests {
 
     #[test]
     fn notifications_name_bands_and_how_much_has_come() {
-        let band = Band { lane: 7, priority: 5 };
-        assert_eq!(parse_band("7:5"), Some((band, None)));
-        assert_eq!(parse_band("7:5:100"), Some((band, Some(100))));
-        for text in ["", "*", "7", "7:", "7:x", "7:5:", "7:5:-1", "7:5:1:2"] {
-            assert_eq!(parse_band(text), None, "{text}");
+        let (band, at) = (Band { lane: 7, priority: 5 }, DateTime::from_timestamp(1_764_181_824, 5_000));
+        assert_eq!(Come::parse("7:5"), Some(Come { band, tasks: None, from: None }));
+        assert_eq!(Come::parse("7:5:100:1764181824000005"), Some(Come { band, tasks: Some(100), from: at }));
+        assert_eq!(Come::parse("7:5::1764181824000005"), Some(Come { band, tasks: None, from: at }));
+        for text in ["", "*", "7", "7:", "7:x", "7:5:-1", "7:5:1:", "7:5:1:x", "7:5:1:2:3", "7:5:1:9223372036854775807"]
+        {
+            assert_eq!(Come::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_committed_late_lowers_the_mark_and_what_comes_later_does_not() {
+        let at = |ms| DateTime::UNIX_EPOCH + TimeDelta::milliseconds(ms);
+        let id = uuid::Uuid::from_u128(7);
+        let mark = Some(Mark { run_at: at(0), id });
+        let mut watch = Watch { low_water: mark, ..Watch::default() };
+        watch.lower(Some(at(5)));
+        assert_eq!(watch.low_water, mark);
+        watch.lower(Some(at(0)));
+        assert_eq!(watch.low_water, Some(Mark::at(at(0))), "whatever the ids of what came at the same moment");
+        watch.lower(Some(at(-300)));
+        assert_eq!(watch.low_water, Some(Mark::at(at(-300))));
+        watch.lower(None);
+        assert_eq!(watch.low_water, Some(Mark::at(at(-1_300))));
+        let mut watch = Watch::default();
+        watch.lower(Some(at(0)));
+        assert_eq!(watch.low_water, None, "the bottom");
     }
 }

@@ -103,14 +103,17 @@ pub async fn run(
         }
         checked
     };
-    // The router is dropped at the end of this, and with it the last clones of creator and keyring, which ends the first of the above.
-    let ((), checked) = tokio::join!(serve_tls(listener, router, limits, tls, shutdown.clone()), has_key);
-    while let Some(ended) = background.join_next().await {
-        if let Err(error) = ended {
-            tracing::error!(%error, "a part of the gateway ended by itself");
+    let served = async {
+        // The router is dropped at the end of this, and with it the last clones of creator and keyring, which ends the first of the above.
+        let ((), checked) = tokio::join!(serve_tls(listener, router, limits, tls, shutdown.clone()), has_key);
+        while let Some(ended) = background.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a part of the gateway ended by itself");
+            }
         }
-    }
-    checked
+        checked
+    };
+    store.tell_news_while(served).await
 }
 
 /// Serves one route, `GET /v1/tasks/{id}`, with the whole stack off: what the stack costs is the difference.

@@ -10,6 +10,7 @@ use crate::database::Store;
 use crate::detached;
 use crate::error::StoreError;
 use crate::lanes::{Kind, Labels, LaneKey};
+use crate::news::news_sql;
 use crate::pool::Transaction;
 use crate::queues::key_lanes::{KeyedWork, Placed};
 
@@ -69,7 +70,8 @@ with gone as (
 )
 select (select count(*) from gone), (select count(*) from marked), (select count(*) from notified)";
 
-const RETRY: &str = "
+const RETRY: &str = concat!(
+    "
 with gone as (
     delete from task_history where id = any($1) and status in (4, 5) returning *
 ), attempted as (
@@ -83,17 +85,15 @@ with gone as (
                        work, retry, tags, picked_at, started_at, worker_id, result, error, schedule_id, callbacks, flow_key, trace)
     select id, coalesce((select m.lane from unnest($2::uuid[], $3::integer[]) as m(id, lane) where m.id = gone.id), lane), priority, now(), created_at, scheduled_at, claim, 0, max_attempts, timeout_seconds,
            work, retry, tags, picked_at, started_at, worker_id, result, error, schedule_id, callbacks, flow_key, trace from gone
-    returning id, lane, priority
+    returning id, lane, priority, run_at
 ), noted as (
     insert into event_inbox (type, from_status, to_status, task_ids, lanes, attempts, n)
     select 0, status, 0, array_agg(id), array_agg(lane), array_agg(0::smallint), count(*) from gone where lane > 0 group by status
-), bands as (
-    select distinct lane, priority from again limit 101
-), notified as (
-    select pg_notify('taskmaster_due', case when count(*) > 100 then '*' else string_agg(lane || ':' || priority, ',') end)
-      from bands having count(*) > 0
-)
-select (select count(*) from again), (select count(*) from notified)";
+), ",
+    news_sql!("again", "null::bigint"),
+    "
+select (select count(*) from again), (select due from news)"
+);
 
 /// Pages that one bulk change looks through; what lies further is left to the next call.
 const BULK_PAGES_MAX: usize = 200;
@@ -193,8 +193,9 @@ impl Store {
     /// Moves those of these that are FAILED or CANCELLED back, once the transaction is committed: how many.
     async fn begin_retry(&self, ids: &[Uuid]) -> Result<(Transaction, usize), StoreError> {
         let (mut transaction, (keyed, lanes)) = self.place_again(ids).await?;
-        let (moved, _): (i64, i64) =
+        let (moved, due): (i64, Option<String>) =
             sqlx::query_as(RETRY).bind(ids).bind(keyed).bind(lanes).fetch_one(&mut *transaction).await?;
+        transaction.due(due.as_deref());
         Ok((transaction, moved as usize))
     }
 

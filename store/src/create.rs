@@ -115,9 +115,8 @@ pub(crate) async fn take_key(connection: &mut PgConnection, key: &OnceKey, ids: 
     Ok(taken.rows_affected() > 0)
 }
 
-/// What is to be stored, from `input` on: the rows, the event, and the notification of coordinators when something is due
-/// before their next poll. The notification names the bands (lane and priority) that have work and how many tasks of each are due
-/// now, or all of them by `*`. `$more` names further columns of the input that are stored.
+/// What is to be stored, from `input` on: the rows, the event, and what coordinators are to be told when something is due
+/// before their next poll, as [`news_sql`]. `$more` names further columns of the input that are stored.
 macro_rules! stored_sql {
     ($more:literal, $condition:literal, $answer:literal) => {
         concat!("
@@ -131,14 +130,7 @@ macro_rules! stored_sql {
 ), noted as (
     insert into event_inbox (type, to_status, task_ids, lanes, attempts, n)
     select 0, 0, array_agg(id), array_agg(lane), array_agg(0::smallint), count(*) from added having count(*) > 0
-), bands as (
-    select lane, priority, count(*) filter (where run_at <= now()) as due
-      from added where run_at < now() + interval '30 seconds' group by lane, priority limit 101
-), notified as (
-    select pg_notify('taskmaster_due',
-                     case when count(*) > 100 then '*' else string_agg(lane || ':' || priority || ':' || due, ',') end)
-      from bands having count(*) > 0
-)
+), ", $crate::news::news_sql!("added", "count(*) filter (where run_at <= now())"), "
 ", $answer)
     };
 }
@@ -162,7 +154,7 @@ macro_rules! insert_sql {
 }
 
 const INSERT_AND_READ: &str =
-    insert_sql!("select id, run_at, scheduled_at, now() as created_at, (select count(*) from notified) from added");
+    insert_sql!("select id, run_at, scheduled_at, now() as created_at, (select due from news) from added");
 /// With a key: nothing is stored unless the key is new, and nobody is storing under it at this moment.
 const INSERT_ONCE_AND_READ: &str = insert_sql!(
     "
@@ -173,9 +165,9 @@ with once as materialized (
     on conflict do nothing returning true
 ), input as (",
     "where exists (select from once)",
-    "select id, run_at, scheduled_at, now() as created_at, (select count(*) from notified) from added"
+    "select id, run_at, scheduled_at, now() as created_at, (select due from news) from added"
 );
-const INSERT: &str = insert_sql!("select (select count(*) from added), (select count(*) from notified)");
+const INSERT: &str = insert_sql!("select due from news");
 
 impl Store {
     /// Stores the tasks, all or none, and gives them back as they are stored, in order.
@@ -275,6 +267,9 @@ impl Store {
             }
         };
         self.events_waiting.notify_one();
+        if let Some(due) = rows.first().and_then(|row| row.try_get("due").transpose()).transpose()? {
+            self.news.due(due);
+        }
         Ok(rows)
     }
 

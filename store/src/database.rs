@@ -48,6 +48,8 @@ pub struct Store {
     pub(crate) backlogs: Arc<crate::backlog::Backlogs>,
     /// Where the inbox of events begins.
     pub(crate) inbox: Arc<crate::events::Inbox>,
+    /// What this process has yet to tell the others.
+    pub(crate) news: Arc<crate::news::News>,
     /// Rung when this process has left events in the inbox.
     pub(crate) events_waiting: Arc<Notify>,
     /// It is known that tasks may have callbacks.
@@ -66,6 +68,7 @@ impl Store {
             queues: Arc::default(),
             backlogs: Arc::default(),
             inbox: Arc::default(),
+            news: Arc::default(),
             events_waiting: Arc::default(),
             expects_callbacks: Arc::default(),
             attempt_secret: Arc::default(),
@@ -94,7 +97,7 @@ impl Store {
 
     /// See [`Pool::begin`].
     pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
-        Ok(self.pool.begin().await?)
+        Ok(self.pool.begin(self.news.clone()).await?)
     }
 
     /// Whether each connection has a session of the server to itself, as prepared statements, notifications and settings need. A pooler
@@ -151,6 +154,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (16, "due_index", include_str!("../../migrations/0016_due_index.sql")),
     (17, "planned_once", include_str!("../../migrations/0017_planned_once.sql")),
     (18, "history_statistics", include_str!("../../migrations/0018_history_statistics.sql")),
+    (19, "told_afterwards", include_str!("../../migrations/0019_told_afterwards.sql")),
 ];
 
 fn migrator() -> Migrator {

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::outcome::{Held, Incident, WorkerReport, lock, settle};
+use crate::pool::Transaction;
 use crate::row::{from_row, status_code};
 use crate::rules::Happening;
 
@@ -61,14 +62,14 @@ returning task_id";
 
 /// The targets of these tasks have answered 202. What is to be cancelled ends at once: nobody is there to be told to stop. Gives back what
 /// was not known before. The rows must be locked, and STARTED.
-pub(crate) async fn detach(connection: &mut PgConnection, held: &[Held]) -> Result<Vec<Uuid>, StoreError> {
+pub(crate) async fn detach(transaction: &mut Transaction, held: &[Held]) -> Result<Vec<Uuid>, StoreError> {
     if held.is_empty() {
         return Ok(Vec::new());
     }
     let (cancelled, waiting): (Vec<&Held>, Vec<&Held>) = held.iter().partition(|held| held.cancel_requested);
     let (ids, claims): (Vec<Uuid>, Vec<i64>) = waiting.iter().map(|held| (held.id, held.claim)).unzip();
-    let mut new: Vec<Uuid> = sqlx::query_scalar(DETACH).bind(&ids).bind(claims).fetch_all(&mut *connection).await?;
-    let known = among(connection, &ids).await?;
+    let mut new: Vec<Uuid> = sqlx::query_scalar(DETACH).bind(&ids).bind(claims).fetch_all(&mut **transaction).await?;
+    let known = among(transaction, &ids).await?;
     let wrongly = |held: &&&Held| !known.iter().any(|claim| claim.task_id == held.id && claim.claim == held.claim);
     let ended: Vec<Incident> = cancelled
         .into_iter()
@@ -79,7 +80,7 @@ pub(crate) async fn detach(connection: &mut PgConnection, held: &[Held]) -> Resu
             incident(held, Happening::Failed { permanent: false, retry_after: None }, ErrorCode::WorkerError, message)
         }))
         .collect();
-    settle(connection, &ended).await?;
+    settle(transaction, &ended).await?;
     new.extend(ended.into_iter().map(|incident| incident.held.id));
     Ok(new)
 }
@@ -94,17 +95,17 @@ pub(crate) async fn among(connection: &mut PgConnection, ids: &[Uuid]) -> Result
 }
 
 /// Ends those of these tasks that are detached and whose cancel was asked for. Gives back how many.
-pub(crate) async fn cancel(connection: &mut PgConnection, ids: &[Uuid]) -> Result<usize, StoreError> {
-    let detached = among(connection, ids).await?;
+pub(crate) async fn cancel(transaction: &mut Transaction, ids: &[Uuid]) -> Result<usize, StoreError> {
+    let detached = among(transaction, ids).await?;
     if detached.is_empty() {
         return Ok(0);
     }
     let ids: Vec<Uuid> = detached.iter().map(|claim| claim.task_id).collect();
-    let held = lock(connection, &ids).await?;
+    let held = lock(transaction, &ids).await?;
     let is_to_end = |held: &&Held| held.cancel_requested && held.is_started();
     let incidents: Vec<Incident> = current(&detached, &held).filter(is_to_end).map(cancel_of).collect();
-    settle(connection, &incidents).await?;
-    forget(connection, &detached).await?;
+    settle(transaction, &incidents).await?;
+    forget(transaction, &detached).await?;
     Ok(incidents.len())
 }
 

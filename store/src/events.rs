@@ -133,6 +133,9 @@ impl Store {
             .bind(begins.moving)
             .fetch_one(&self.pool)
             .await?;
+        if moved > 0 {
+            self.news.events();
+        }
         Ok(moved >= i64::from(MOVED_MAX))
     }
 

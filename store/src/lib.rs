@@ -43,6 +43,7 @@ pub mod webhooks;
 
 mod backlog;
 mod lanes;
+mod news;
 mod row;
 mod silence;
 mod trace;

@@ -15,6 +15,8 @@ use crate::create::to_json;
 use crate::database::Store;
 use crate::detached;
 use crate::error::StoreError;
+use crate::news::news_sql;
+use crate::pool::Transaction;
 use crate::row::from_row;
 use crate::rules::{self, Happening, Next, Standing, Verdict};
 
@@ -107,7 +109,8 @@ select t.id, t.claim, t.status, t.attempt, t.max_attempts, t.lost_workers, t.can
 
 /// Carries out verdicts on locked rows. Attempts that are not the last get a row of their own. What was claimed ahead of its time
 /// keeps its time.
-const SETTLE: &str = "
+const SETTLE: &str = concat!(
+    "
 with verdict as (
     select * from unnest($1::uuid[], $2::smallint[], $3::float8[], $4::smallint[], $5::smallint[], $6::boolean[],
                          $7::float8[], $8::float8[], $9::text[], $10::text[], $11::boolean[])
@@ -157,13 +160,11 @@ with verdict as (
                    new_attempt, worker_id from before) e
      where lane > 0
      group by type, from_status, to_status order by type
-), bands as (
-    select distinct lane, priority from again where run_at < now() + interval '30 seconds' limit 101
-), notified as (
-    select pg_notify('taskmaster_due', case when count(*) > 100 then '*' else string_agg(lane || ':' || priority, ',') end)
-      from bands having count(*) > 0
-)
-select (select count(*) from notified), count(*) from before";
+), ",
+    news_sql!("again", "null::bigint"),
+    "
+select (select due from news), count(*) from before"
+);
 
 /// A claimed task, as far as it decides how it goes on.
 #[derive(Debug, Clone)]
@@ -274,12 +275,12 @@ async fn start_and_complete(
 }
 
 async fn settle_reports(
-    connection: &mut PgConnection,
+    transaction: &mut Transaction,
     reports: &[&WorkerReport],
     touched: &mut HashMap<Key, bool>,
 ) -> Result<(), StoreError> {
     let ids: Vec<Uuid> = reports.iter().map(|r| r.report.task_id).collect();
-    let held = lock(connection, &ids).await?;
+    let held = lock(transaction, &ids).await?;
     let theirs = reports.iter().filter_map(|report| {
         let held = held.get(&report.report.task_id)?;
         let is_theirs = held.claim == report.report.claim && held.worker_id == report.worker_id;
@@ -290,9 +291,9 @@ async fn settle_reports(
     touched.extend(ended.iter().map(|(report, _)| (report.key(), false)));
     let incidents: Result<Vec<Incident>, StoreError> =
         ended.into_iter().map(|(report, held)| incident(held, &report.report)).collect();
-    settle(connection, &incidents?).await?;
+    settle(transaction, &incidents?).await?;
     let (detached, waiting): (Vec<&WorkerReport>, Vec<Held>) = detached.into_iter().unzip();
-    let new = detached::detach(connection, &waiting).await?;
+    let new = detached::detach(transaction, &waiting).await?;
     let recorded = detached.into_iter().filter(|report| new.contains(&report.report.task_id));
     touched.extend(recorded.map(|report| (report.key(), false)));
     Ok(())
@@ -305,7 +306,7 @@ pub(crate) async fn lock(connection: &mut PgConnection, ids: &[Uuid]) -> Result<
 }
 
 /// Decides on each incident, and carries it out. The rows must be locked.
-pub(crate) async fn settle(connection: &mut PgConnection, incidents: &[Incident]) -> Result<(), StoreError> {
+pub(crate) async fn settle(transaction: &mut Transaction, incidents: &[Incident]) -> Result<(), StoreError> {
     if incidents.is_empty() {
         return Ok(());
     }
@@ -314,7 +315,7 @@ pub(crate) async fn settle(connection: &mut PgConnection, incidents: &[Incident]
         let random = rand::rng().random::<f64>();
         columns.push(incident, rules::settle(&incident.held.standing(), incident.happening, random))?;
     }
-    sqlx::query(SETTLE)
+    let (due, _): (Option<String>, i64) = sqlx::query_as(SETTLE)
         .bind(columns.id)
         .bind(columns.next)
         .bind(columns.delay_seconds)
@@ -326,8 +327,9 @@ pub(crate) async fn settle(connection: &mut PgConnection, incidents: &[Incident]
         .bind(columns.result)
         .bind(columns.error)
         .bind(columns.tried)
-        .execute(connection)
+        .fetch_one(&mut **transaction)
         .await?;
+    transaction.due(due.as_deref());
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::database::{Role, suits};
+use crate::news::{News, Untold};
 
 /// One that was used within this time is taken without asking whether it still leads to where it should.
 pub(crate) const TRUSTED: Duration = Duration::from_secs(1);
@@ -75,11 +76,12 @@ impl Pool {
     ///
     /// # Errors
     /// When no connection can be had in time, or the server does not begin one.
-    pub async fn begin(&self) -> sqlx::Result<Transaction> {
+    pub async fn begin(&self, news: Arc<News>) -> sqlx::Result<Transaction> {
         let pool = self.clone();
         let begun = tokio::spawn(async move {
             let Lease { out, place, .. } = pool.acquire().await?;
-            Ok(Transaction { begun: sqlx::Transaction::begin(out.connection, None).await?, _place: place })
+            let begun = sqlx::Transaction::begin(out.connection, None).await?;
+            Ok(Transaction { begun, news, untold: Untold::default(), _place: place })
         });
         begun.await.map_err(|_| Error::WorkerCrashed)?
     }
@@ -211,12 +213,22 @@ impl DerefMut for Lease {
 #[derive(Debug)]
 pub(crate) struct Transaction {
     begun: sqlx::Transaction<'static, Postgres>,
+    news: Arc<News>,
+    untold: Untold,
     _place: OwnedSemaphorePermit,
 }
 
 impl Transaction {
+    /// Commits it, and has others told what there is to tell of it.
     pub async fn commit(self) -> sqlx::Result<()> {
-        self.begun.commit().await
+        self.begun.commit().await?;
+        self.news.add(&self.untold);
+        Ok(())
+    }
+
+    /// Once it is committed, these bands have work: see [`Untold::due`].
+    pub fn due(&mut self, bands: Option<&str>) {
+        self.untold.due(bands.unwrap_or_default());
     }
 
     pub async fn rollback(self) -> sqlx::Result<()> {

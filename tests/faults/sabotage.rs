@@ -37,16 +37,11 @@ const OUTCOME_DROPPED: &[Swap] = &[(
 
 /// A task that is to be tried again is there twice from then on.
 const RETRY_DOUBLED: &[Swap] = &[(
-    "), bands as (
-    select distinct lane, priority from again where run_at < now() + interval '30 seconds' limit 101
-), notified as (
-    select pg_notify('taskmaster_due', case when count(*) > 100 then '*' else string_agg(lane || ':' || priority, ',') end)
-      from bands having count(*) > 0
-)
-select (select count(*) from notified), count(*) from before",
+    ")
+select (select due from news), count(*) from before",
     "), doubled as (insert into tasks (id, run_at, created_at, scheduled_at, lane, timeout_seconds, priority, max_attempts, attempt, \
      work, tags) select gen_random_uuid(), now(), created_at, scheduled_at, lane, timeout_seconds, priority, max_attempts, new_attempt, \
-     work, tags from before where next = 0) select 0::bigint, count(*) from before",
+     work, tags from before where next = 0) select (select due from news), count(*) from before",
 )];
 
 const PACE: Pace = Pace { clients: 4, pause_ms: 50, batch_max: 8, commands: 10 };

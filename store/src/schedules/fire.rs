@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::{FromRow, Row};
 use taskmaster_openapi::schedule::CatchUp;
 use uuid::Uuid;
 
@@ -11,6 +11,7 @@ use crate::create::stored_sql;
 use crate::database::Store;
 use crate::detached;
 use crate::error::StoreError;
+use crate::pool::Transaction;
 use crate::row::from_row;
 
 use super::edit::pause;
@@ -223,7 +224,9 @@ impl Store {
         .bind(&tasks)
         .execute(&mut *transaction)
         .await?;
-        sqlx::query(START_WAITING).bind(&ids).bind(&times).bind(&tasks).execute(&mut *transaction).await?;
+        let started = sqlx::query_as(START_WAITING).bind(&ids).bind(&times).bind(&tasks);
+        let (due, _): (Option<String>, i64) = started.fetch_one(&mut *transaction).await?;
+        transaction.due(due.as_deref());
         transaction.commit().await?;
         self.events_waiting.notify_one();
         Ok(ids.len() as i64 == FIRED_TOGETHER)
@@ -294,7 +297,7 @@ with runs as (
     select r.task_id as id, s.lane, s.priority, r.fire_at as at, null::float8 as delay_seconds, s.max_attempts, s.timeout_seconds,
            s.work, s.retry, s.tags, r.schedule_id, s.callbacks, s.flow_key
       from runs r cross join lateral (select * from schedules s where s.id = r.schedule_id limit 1) s",
-    stored_sql!(", schedule_id, callbacks, flow_key", "", "select (select count(*) from notified), count(*) from added")
+    stored_sql!(", schedule_id, callbacks, flow_key", "", "select (select due from news), count(*) from added")
 );
 
 /// Schedules whose last runs have all FAILED, as many as they want to be paused after. Runs that have not ended do not count, nor do
@@ -314,16 +317,16 @@ select s.id, s.pause_after_failures
  order by s.id for update of s";
 
 /// Cancels the tasks of runs before.
-async fn cancel(connection: &mut PgConnection, tasks: &mut Vec<Uuid>) -> Result<(), StoreError> {
+async fn cancel(transaction: &mut Transaction, tasks: &mut Vec<Uuid>) -> Result<(), StoreError> {
     if tasks.is_empty() {
         return Ok(());
     }
     tasks.sort_unstable();
     sqlx::query("select from tasks where id = any($1) order by id for update")
         .bind(&*tasks)
-        .execute(&mut *connection)
+        .execute(&mut **transaction)
         .await?;
-    sqlx::query(CANCEL).bind(&*tasks).execute(&mut *connection).await?;
-    detached::cancel(connection, tasks).await?;
+    sqlx::query(CANCEL).bind(&*tasks).execute(&mut **transaction).await?;
+    detached::cancel(transaction, tasks).await?;
     Ok(())
 }

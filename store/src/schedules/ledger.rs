@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::create::stored_sql;
 use crate::error::StoreError;
+use crate::pool::Transaction;
 
 use super::Clockwork;
 use super::plan::{Fate, Plan, wake_at};
@@ -30,7 +31,7 @@ with runs as (
            s.work, s.retry, s.tags, r.schedule_id, s.callbacks, s.flow_key
       from runs r cross join lateral (select * from schedules s where s.id = r.schedule_id limit 1) s
      where r.task_id is not null",
-    stored_sql!(", schedule_id, callbacks, flow_key", "", "select (select count(*) from notified), count(*) from added")
+    stored_sql!(", schedule_id, callbacks, flow_key", "", "select (select due from news), count(*) from added")
 );
 
 const ADVANCE: &str = "
@@ -113,11 +114,11 @@ impl Runs {
     }
 
     /// Keeps them; gives back how many tasks there are now that were not there.
-    pub(super) async fn keep(self, connection: &mut PgConnection) -> Result<i64, StoreError> {
+    pub(super) async fn keep(self, transaction: &mut Transaction) -> Result<i64, StoreError> {
         if self.schedule_id.is_empty() {
             return Ok(0);
         }
-        let (_, added): (i64, i64) = sqlx::query_as(KEEP_RUNS)
+        let (due, added): (Option<String>, i64) = sqlx::query_as(KEEP_RUNS)
             .bind(self.schedule_id)
             .bind(self.fire_at)
             .bind(self.kind)
@@ -128,8 +129,9 @@ impl Runs {
             .bind(self.reason)
             .bind(self.last_at)
             .bind(self.n)
-            .fetch_one(connection)
+            .fetch_one(&mut **transaction)
             .await?;
+        transaction.due(due.as_deref());
         Ok(added)
     }
 }

@@ -24,6 +24,8 @@ use super::{LOCK, Subscription, add_lane, default_retry, webhook_columns};
 use crate::create::{Callbacks, to_json};
 use crate::database::Store;
 use crate::error::StoreError;
+use crate::news::news_sql;
+use crate::pool::Transaction;
 use crate::row::{TaskRow, from_row, status_from, task_columns};
 
 /// Events that are looked at in one transaction: some more, since batches are not cut.
@@ -86,7 +88,8 @@ impl NewDelivery {
 }
 
 /// The deliveries, as tasks and for the log. A delivery that is there already is not made again.
-const INSERT: &str = "
+const INSERT: &str = concat!(
+    "
 with input as (
     select * from unnest($1::uuid[], $2::integer[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::text[],
                          $9::text[], $10::smallint[], $11::text[], $12::integer[])
@@ -100,14 +103,12 @@ with input as (
     select i.lane, i.id, 0, clock_timestamp(), now(), clock_timestamp(), i.max_attempts, i.timeout_seconds, i.work::json,
            i.retry::json, to_jsonb(array [coalesce(i.webhook_id, i.task_id)])
       from input i join logged l on l.id = i.id
-    returning lane
-), bands as (
-    select distinct lane from made limit 101
-), notified as (
-    select pg_notify('taskmaster_due', case when count(*) > 100 then '*' else string_agg(lane || ':0', ',') end)
-      from bands having count(*) > 0
-)
-select (select count(*) from made), (select count(*) from notified)";
+    returning lane, priority, run_at
+), ",
+    news_sql!("made", "null::bigint"),
+    "
+select (select due from news), count(*) from made"
+);
 
 impl Store {
     /// From now on tasks may have callbacks.
@@ -462,7 +463,7 @@ fn place_of_host(url: &str) -> usize {
 }
 
 /// Leaves the deliveries.
-pub(super) async fn insert(connection: &mut PgConnection, deliveries: &[NewDelivery]) -> Result<(), StoreError> {
+pub(super) async fn insert(transaction: &mut Transaction, deliveries: &[NewDelivery]) -> Result<(), StoreError> {
     if deliveries.is_empty() {
         return Ok(());
     }
@@ -471,7 +472,7 @@ pub(super) async fn insert(connection: &mut PgConnection, deliveries: &[NewDeliv
         to_json(&taskmaster_openapi::task::Work::Http(message::request(url, headers, body)))
     };
     let each = || deliveries.iter();
-    sqlx::query(INSERT)
+    let (due, _): (Option<String>, i64) = sqlx::query_as(INSERT)
         .bind(each().map(|d| d.id).collect::<Vec<_>>())
         .bind(each().map(|d| d.lane).collect::<Vec<_>>())
         .bind(each().map(|d| d.webhook_id).collect::<Vec<_>>())
@@ -484,7 +485,8 @@ pub(super) async fn insert(connection: &mut PgConnection, deliveries: &[NewDeliv
         .bind(each().map(|d| d.max_attempts).collect::<Vec<_>>())
         .bind(each().map(|d| to_json(&d.retry)).collect::<Result<Vec<_>, _>>()?)
         .bind(each().map(|d| d.timeout_seconds).collect::<Vec<_>>())
-        .execute(connection)
+        .fetch_one(&mut **transaction)
         .await?;
+    transaction.due(due.as_deref());
     Ok(())
 }
