@@ -511,6 +511,33 @@ async fn a_pool_has_no_more_connections_than_it_may_and_all_who_ask_have_their_t
     fixture.stop().await;
 }
 
+/// Those that notify cannot: each holds a lock of the whole server until it is on the disk.
+#[tokio::test]
+async fn transactions_that_create_at_the_same_time_share_what_is_written_to_the_disk() {
+    const CALLERS: usize = 16;
+    const EACH: usize = 40;
+    let fixture = Fixture::new().await;
+    fixture.create(0).await;
+    sqlx::query("select pg_stat_reset_shared('wal')").execute(&fixture.sql).await.unwrap();
+    let store = Store::new(fixture.server.connect_options(), &DatabaseArgs::default());
+    let create = async || {
+        for _ in 0..EACH {
+            store.create(&[task(0)]).await.unwrap();
+        }
+    };
+    futures::future::join_all((0..CALLERS).map(|_| create())).await;
+    store.close().await;
+    fixture.store.close().await;
+    // What a connection has done is counted by the time it is gone.
+    let open = "select count(*) from pg_stat_activity where application_name = 'taskmaster'";
+    let is_gone =
+        async || sqlx::query_scalar::<_, i64>(open).fetch_one(&fixture.sql).await.is_ok_and(|n| n == 0).then_some(());
+    until("the connections are closed", is_gone).await;
+    let syncs: i64 = sqlx::query_scalar("select wal_sync from pg_stat_wal").fetch_one(&fixture.sql).await.unwrap();
+    assert!(syncs > 0 && syncs < (CALLERS * EACH * 3 / 4) as i64, "{syncs} for {} transactions", CALLERS * EACH);
+    fixture.stop().await;
+}
+
 #[tokio::test]
 async fn a_connection_that_has_fallen_silent_while_it_was_idle_makes_room_for_a_new_one() {
     let fixture = Fixture::new().await;

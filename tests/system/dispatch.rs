@@ -67,6 +67,39 @@ async fn a_task_that_was_locked_when_it_was_its_turn_runs_when_it_is_let_go() {
     assert_eq!(system.api.ended(passed).await.status, TaskStatus::Complete);
 }
 
+/// What comes while its transaction takes seconds is claimed, though it is due later.
+#[tokio::test]
+async fn a_task_that_is_committed_late_runs_while_others_keep_coming() {
+    let target = Target::quick().await;
+    let system = System::builder().coordinator_args(&["--poll-seconds", "300"]).start().await;
+    let mut sql = system.database.connect().await;
+    let dawdle =
+        "create function dawdle() returns trigger language plpgsql as 'begin perform pg_sleep(3); return null; end';
+        create constraint trigger dawdle after insert on tasks deferrable initially deferred
+            for each row when (new.tags ? 'late') execute function dawdle()";
+    sqlx::raw_sql(dawdle).execute(&mut sql).await.unwrap();
+    let mut task = target.task();
+    task["tags"] = json!(["late"]);
+    let late = async {
+        // Not one by one, or it would travel with the first of the others.
+        let ids = system.api.create_batch(&[task]).await;
+        system.api.ended(ids[0]).await
+    };
+    let mut before = 0;
+    let others = async {
+        loop {
+            system.api.run(target.task()).await;
+            before += 1;
+        }
+    };
+    let late = tokio::select! {
+        late = late => late,
+        () = others => unreachable!(),
+    };
+    assert_eq!(late.status, TaskStatus::Complete);
+    assert!(before > 10, "{before} others ran while it was not committed");
+}
+
 #[tokio::test]
 async fn two_coordinators_never_give_one_task_to_two_workers() {
     const TASKS: usize = 10_000;
