@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::lanes::{Labels, LaneKey};
+use crate::news::Untold;
 use crate::pool::Transaction;
 use crate::queues::key_lanes::{KeyedWork, Placed};
 use crate::row::{show_callbacks, show_work};
@@ -259,17 +260,20 @@ impl Store {
             query = query.bind(&key.principal).bind(&key.key).bind(&key.payload_hash).bind(key.kept.as_secs_f64());
         }
         let rows = match placed {
-            None => query.fetch_all(&self.pool).await?,
+            None => {
+                let storing = self.news.storing();
+                let rows = query.fetch_all(&self.pool).await?;
+                storing.stored(&Untold::of(news_of(&rows)?));
+                rows
+            }
             Some(mut transaction) => {
                 let rows = query.fetch_all(&mut *transaction).await?;
+                transaction.due(news_of(&rows)?);
                 transaction.commit().await?;
                 rows
             }
         };
         self.events_waiting.notify_one();
-        if let Some(due) = rows.first().and_then(|row| row.try_get("due").transpose()).transpose()? {
-            self.news.due(due);
-        }
         Ok(rows)
     }
 
@@ -315,6 +319,11 @@ impl Store {
         }
         Ok(columns)
     }
+}
+
+/// What there is to tell of rows that were stored: each says it of all.
+fn news_of(rows: &[PgRow]) -> Result<Option<&str>, StoreError> {
+    Ok(rows.first().map(|row| row.try_get("due")).transpose()?.flatten())
 }
 
 /// The tasks by column, as the statement takes them.

@@ -60,6 +60,12 @@ pub(crate) struct Untold {
 }
 
 impl Untold {
+    pub fn of(due: Option<&str>) -> Self {
+        let mut untold = Self::default();
+        untold.due(due.unwrap_or_default());
+        untold
+    }
+
     /// These bands have work: as [`Channel::Due`] names them.
     pub fn due(&mut self, bands: &str) {
         if bands.is_empty() || self.due == EVERY_BAND {
@@ -76,6 +82,10 @@ impl Untold {
         self.due.push_str(bands);
     }
 
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     fn add(&mut self, other: &Self) {
         self.due(&other.due);
         self.events |= other.events;
@@ -90,8 +100,7 @@ impl Untold {
 }
 
 impl News {
-    /// These bands have work: as [`Channel::Due`] names them.
-    pub fn due(&self, bands: &str) {
+    fn due(&self, bands: &str) {
         self.note(|untold| untold.due(bands));
     }
 
@@ -107,12 +116,41 @@ impl News {
 
     fn take(&self) -> Option<Untold> {
         let untold = std::mem::take(&mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner));
-        (untold != Untold::default()).then_some(untold)
+        (!untold.is_empty()).then_some(untold)
     }
 
     /// All of this.
-    pub fn add(&self, untold: &Untold) {
+    fn add(&self, untold: &Untold) {
         self.note(|all| all.add(untold));
+    }
+
+    /// Something is being stored that others are to be told of.
+    pub fn storing(&self) -> Storing<'_> {
+        Storing { news: self, is_known: false }
+    }
+}
+
+/// Between a statement and its answer. Who gives up waiting (a client that hangs up, a deadline) does not know what has been stored: then every
+/// band may have something.
+#[derive(Debug)]
+pub(crate) struct Storing<'a> {
+    news: &'a News,
+    is_known: bool,
+}
+
+impl Storing<'_> {
+    /// It is stored, and this is what there is to tell.
+    pub fn stored(mut self, untold: &Untold) {
+        self.is_known = true;
+        self.news.add(untold);
+    }
+}
+
+impl Drop for Storing<'_> {
+    fn drop(&mut self) {
+        if !self.is_known {
+            self.news.due(EVERY_BAND);
+        }
     }
 }
 
@@ -186,6 +224,15 @@ mod tests {
         news.due("2:5");
         news.add(&failed);
         assert_eq!(news.take().unwrap().told().1, ["2:5,1:5", ""]);
+    }
+
+    #[test]
+    fn what_nobody_waited_for_may_be_anywhere() {
+        let news = News::default();
+        news.storing().stored(&Untold::of(Some("1:5")));
+        assert_eq!(news.take().unwrap().due, "1:5");
+        drop(news.storing());
+        assert_eq!(news.take().unwrap().due, EVERY_BAND);
     }
 
     #[test]

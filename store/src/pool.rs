@@ -221,8 +221,11 @@ pub(crate) struct Transaction {
 impl Transaction {
     /// Commits it, and has others told what there is to tell of it.
     pub async fn commit(self) -> sqlx::Result<()> {
+        let storing = (!self.untold.is_empty()).then(|| self.news.storing());
         self.begun.commit().await?;
-        self.news.add(&self.untold);
+        if let Some(storing) = storing {
+            storing.stored(&self.untold);
+        }
         Ok(())
     }
 
