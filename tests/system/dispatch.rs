@@ -97,7 +97,7 @@ async fn a_task_that_is_committed_late_runs_while_others_keep_coming() {
         () = others => unreachable!(),
     };
     assert_eq!(late.status, TaskStatus::Complete);
-    assert!(before > 10, "{before} others ran while it was not committed");
+    assert!(before > 2, "{before} others ran while it was not committed");
 }
 
 #[tokio::test]
