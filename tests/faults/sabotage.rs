@@ -37,11 +37,18 @@ const OUTCOME_DROPPED: &[Swap] = &[(
 
 /// A task that is to be tried again is there twice from then on.
 const RETRY_DOUBLED: &[Swap] = &[(
-    ")
+    "), bands as (
+    select lane, priority, null::bigint as n, min(run_at) as first
+      from again where run_at < now() + interval '30 seconds' group by lane, priority limit 101
+), news as (
+    select case when count(*) > 100 then '*' else string_agg(concat_ws(':', lane, priority, coalesce(n::text, ''),
+                (extract(epoch from first) * 1000000)::bigint), ',') end as due
+      from bands having count(*) > 0
+)
 select (select due from news), count(*) from before",
     "), doubled as (insert into tasks (id, run_at, created_at, scheduled_at, lane, timeout_seconds, priority, max_attempts, attempt, \
      work, tags) select gen_random_uuid(), now(), created_at, scheduled_at, lane, timeout_seconds, priority, max_attempts, new_attempt, \
-     work, tags from before where next = 0) select (select due from news), count(*) from before",
+     work, tags from before where next = 0) select null::text, count(*) from before",
 )];
 
 const PACE: Pace = Pace { clients: 4, pause_ms: 50, batch_max: 8, commands: 10 };
