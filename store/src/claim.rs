@@ -14,6 +14,7 @@ use crate::database::Store;
 use crate::error::StoreError;
 pub use crate::lanes::{Kind, Labels, Lane, LaneKey, is_system};
 use crate::trace;
+use crate::wakeup::Channel;
 
 /// A lane and a priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -232,13 +233,12 @@ impl Store {
         Ok(self.lanes.all())
     }
 
-    /// Tells coordinators what may be claimed: see [`crate::wakeup::Channel::Due`].
+    /// Tells coordinators what may be claimed: see [`Channel::Due`].
     ///
     /// # Errors
     /// When the database is not available.
     pub async fn tell_due(&self, what: &str) -> Result<(), StoreError> {
-        sqlx::query("select pg_notify('taskmaster_due', $1)").bind(what).execute(&self.pool).await?;
-        Ok(())
+        self.notify(&[Channel::Due.name()], &[what]).await
     }
 
     /// Forgets these claims: the database itself has confirmed, for each of their tasks, that it was taken out of flight.

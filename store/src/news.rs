@@ -21,8 +21,8 @@ const EVERY_BAND: &str = "*";
 /// Between tries while the database is not available.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What coordinators are to be told of rows that are QUEUED now, as `due` of `news`; see [`crate::wakeup::Channel::Due`]. `$count` is how many have
-/// just come.
+/// What coordinators are to be told of rows that are QUEUED now, as `due` of `news`; see [`Channel::Due`]. `$count` is how many have just
+/// come.
 macro_rules! news_sql {
     ($rows:literal, $count:literal) => {
         concat!(
@@ -130,8 +130,8 @@ impl News {
     }
 }
 
-/// Between a statement and its answer. Who gives up waiting (a client that hangs up, a deadline) does not know what has been stored: then every
-/// band may have something.
+/// Between a statement and its answer. Who gives up waiting (a client that hangs up, a deadline) does not know what has been stored:
+/// then every band may have something.
 #[derive(Debug)]
 pub(crate) struct Storing<'a> {
     news: &'a News,
@@ -155,7 +155,8 @@ impl Drop for Storing<'_> {
 }
 
 impl Store {
-    /// Tells others what this process has to tell, as it comes and at last, while something is done. Every gateway and every coordinator does.
+    /// Tells others what this process has to tell, as it comes and at last, while something is done. Every gateway and every
+    /// coordinator does.
     pub async fn tell_news_while<T>(&self, done: impl Future<Output = T>) -> T {
         let done = tokio::select! {
             done = done => done,
@@ -181,19 +182,24 @@ impl Store {
     async fn tell(&self) -> Result<(), StoreError> {
         let Some(untold) = self.news.take() else { return Ok(()) };
         let (channels, payloads) = untold.told();
-        let told = sqlx::query(
+        let told = self.notify(&channels, &payloads).await;
+        if told.is_err() {
+            // With what has come meanwhile.
+            self.news.add(&untold);
+        }
+        told
+    }
+
+    /// Notifies on each channel of its payload, without waiting for the disk.
+    pub(crate) async fn notify(&self, channels: &[&str], payloads: &[&str]) -> Result<(), StoreError> {
+        sqlx::query(
             "select set_config('synchronous_commit', 'off', true), pg_notify(channel, payload)
                from unnest($1::text[], $2::text[]) as n(channel, payload)",
         )
         .bind(channels)
         .bind(payloads)
         .execute(&self.pool)
-        .await;
-        if let Err(error) = told {
-            // With what has come meanwhile.
-            self.news.add(&untold);
-            return Err(error.into());
-        }
+        .await?;
         Ok(())
     }
 }

@@ -11,9 +11,9 @@ use crate::error::StoreError;
 /// What is listened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channel {
-    /// Tasks that are due soon; the payload names their bands, separated by commas: `lane:priority`, or `lane:priority:tasks:micros`, which also says how
-    /// many tasks have just come that are due (empty where it is not known), and when the first of all is, in microseconds since 1970. `*` is
-    /// every band.
+    /// Tasks that are due soon; the payload names their bands, separated by commas: `lane:priority`, or `lane:priority:tasks:micros`,
+    /// which also says how many tasks have just come that are due (empty where it is not known), and when the first of all is, in
+    /// microseconds since 1970. `*` is every band.
     Due,
     /// Cancels that were asked for.
     Cancels,
