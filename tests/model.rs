@@ -382,6 +382,7 @@ impl Pair {
             coordinator_lease_seconds: 3600.0,
             unstarted_seconds: 3600.0,
             timeout_margin_seconds: 3600.0,
+            of: None,
         };
         let rescued = self.store.rescue(&limits).await.unwrap();
         let held = self.held();

@@ -222,6 +222,7 @@ async fn assert_every_step_reads_little(fixture: &Fixture) {
         unstarted_seconds: 60.0,
         timeout_margin_seconds: 15.0,
         claimed_seconds_ago: 0.0,
+        of: None,
     };
     fixture.within(3 * bound, "rescuing", async |store| store.rescue(&limits).await.unwrap()).await;
     fixture.within(3 * bound, "sweeping", async |store| store.sweep_claims().await.unwrap()).await;

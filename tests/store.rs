@@ -233,6 +233,7 @@ async fn what_is_detached_is_its_targets_and_neither_lost_nor_swept() {
         unstarted_seconds: 0.0,
         timeout_margin_seconds: -300.0,
         claimed_seconds_ago: 0.0,
+        of: None,
     };
     assert_eq!(fixture.store.rescue(&limits).await.unwrap(), 0);
     fixture.store.forget_ended_claims(&[claim.claim]).await.unwrap();
@@ -259,6 +260,38 @@ async fn what_is_detached_is_its_targets_and_neither_lost_nor_swept() {
         (ended.status, ended.attempt, ended.error.unwrap().code),
         (TaskStatus::Queued, 1, ErrorCode::WorkerError)
     );
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_coordinator_rescues_what_it_has_claimed_and_what_the_dead_have_and_all_when_it_is_asked_to() {
+    let fixture = Fixture::new().await;
+    let [here, there] = [Uuid::now_v7(), Uuid::now_v7()];
+    let limits = |of: Option<Uuid>, coordinator_lease_seconds: f64| RescueLimits {
+        coordinator_lease_seconds,
+        unstarted_seconds: 60.0,
+        timeout_margin_seconds: 15.0,
+        claimed_seconds_ago: 0.0,
+        of,
+    };
+    let lease = 3_600.0;
+    for id in [here, there] {
+        fixture.store.coordinator_alive(id, "http://127.0.0.1:1").await.unwrap();
+    }
+    // Claimed for a worker that is not there.
+    let claim = async |coordinator: Uuid| {
+        fixture.create(5).await;
+        let bands = bands(&fixture.store).await;
+        assert_eq!(fixture.store.claim(coordinator, &bands, &["w".to_owned()], 0.0).await.unwrap().tasks.len(), 1);
+    };
+    let rescue = async |of: Option<Uuid>, lease: f64| fixture.store.rescue(&limits(of, lease)).await.unwrap();
+    claim(there).await;
+    assert_eq!(rescue(Some(here), lease).await, 0, "its own coordinator sees to it");
+    assert_eq!(rescue(Some(there), lease).await, 1);
+    claim(there).await;
+    assert_eq!(rescue(None, lease).await, 1);
+    claim(there).await;
+    assert_eq!(rescue(Some(here), 0.0).await, 1, "that coordinator is dead");
     fixture.stop().await;
 }
 

@@ -20,8 +20,8 @@ const GROWTH: f64 = 2.0;
 /// A worker that had no room when its turn came is owed its turns, so many at most: it is not to be given all that comes for
 /// long after it was busy for long.
 const OWED_MAX: u64 = 20;
-/// While a worker has work ahead, it is given more once there is room for such a part of what it may have ahead: a claim is a
-/// statement and a push a request, whatever the number of tasks.
+/// While workers have work ahead, they are given more once there is room for such a part of what all of them may have ahead: a
+/// claim is a statement and a push a request, whatever the number of tasks.
 const WORTH_A_CLAIM: usize = 4;
 
 /// A worker at home here.
@@ -54,6 +54,16 @@ struct Given {
     taken: bool,
 }
 
+/// What a worker may be given.
+#[derive(Debug, Clone, Copy, Default)]
+struct Room {
+    tasks: usize,
+    /// So many may wait for its slots, and ...
+    ahead: usize,
+    /// ... some do.
+    has_work_ahead: bool,
+}
+
 /// What a heartbeat says of a worker.
 #[derive(Debug, Clone)]
 pub struct Sign {
@@ -83,14 +93,13 @@ pub struct Group {
 }
 
 impl Member {
-    fn room(&self, now: Instant) -> usize {
+    fn room(&self, now: Instant) -> Room {
         if self.closed {
-            return 0;
+            return Room::default();
         }
-        let ahead = self.ahead(now);
-        let room = (self.slots + ahead).min(self.capacity).saturating_sub(self.outstanding.len());
-        let has_work_ahead = self.outstanding.len() > self.slots;
-        if has_work_ahead && room < ahead / WORTH_A_CLAIM { 0 } else { room }
+        let ahead = self.ahead(now).min(self.capacity.saturating_sub(self.slots));
+        let tasks = (self.slots + ahead).min(self.capacity).saturating_sub(self.outstanding.len());
+        Room { tasks, ahead, has_work_ahead: self.outstanding.len() > self.slots }
     }
 
     /// How many tasks may wait for its slots.
@@ -280,11 +289,21 @@ impl Fleet {
         groups.into_iter().map(|(lanes, workers)| Group { lanes, workers }).collect()
     }
 
+    /// The room of each of these workers: that of those with nothing ahead only, until there is enough of all.
+    fn rooms_worth_a_claim(&self, workers: &[String], max: usize, now: Instant) -> Vec<usize> {
+        let room = |id: &String| self.members.get(id).map(|member| member.room(now)).unwrap_or_default();
+        let rooms: Vec<Room> = workers.iter().map(room).collect();
+        let ahead: usize = rooms.iter().map(|room| room.ahead).sum();
+        let tasks: usize = rooms.iter().map(|room| room.tasks).sum();
+        let is_enough = tasks >= max.min(ahead / WORTH_A_CLAIM);
+        rooms.iter().map(|room| if is_enough || !room.has_work_ahead { room.tasks } else { 0 }).collect()
+    }
+
     /// Seats for at most `max` tasks: one after another to the workers in turn, each within its room. The turn is always that of
     /// the worker which has had the fewest.
     pub fn seats(&self, workers: &[String], max: usize, now: Instant) -> Vec<String> {
         let member = |id: &String| self.members.get(id);
-        let mut rooms: Vec<usize> = workers.iter().map(|id| member(id).map_or(0, |m| m.room(now))).collect();
+        let mut rooms = self.rooms_worth_a_claim(workers, max, now);
         let turns = |(at, id): (usize, &String)| Some(Reverse((member(id)?.turns_within(self.most_turns), at)));
         let mut order: BinaryHeap<Reverse<(u64, usize)>> = workers.iter().enumerate().filter_map(turns).collect();
         let mut seats = Vec::new();
@@ -429,6 +448,29 @@ mod tests {
         let later = now + Duration::from_secs(5);
         fleet.settle("w00", &(150..301).map(claim).collect::<Vec<_>>(), false, later);
         assert_eq!(fleet.seats(&ids, 1_000, later).len(), 1);
+    }
+
+    #[test]
+    fn workers_with_work_ahead_are_given_more_together_and_one_with_none_at_once() {
+        let now = Instant::now();
+        let (mut fleet, ids) = fleet(&[5, 5], now);
+        let claims = |numbers: std::ops::Range<i64>| numbers.map(claim).collect::<Vec<_>>();
+        for id in &ids {
+            claims(0..100).into_iter().for_each(|claim| fleet.give(id, claim, 1, now));
+            fleet.settle(id, &claims(0..100), true, now);
+            // Its slots, and 200 ahead.
+            claims(0..205).into_iter().for_each(|claim| fleet.give(id, claim, 1, now));
+        }
+        fleet.settle("w00", &claims(0..60), false, now);
+        fleet.settle("w01", &claims(0..39), false, now);
+        assert_eq!(fleet.seats(&ids, 1_000, now).len(), 0);
+        fleet.sign("w02", sign(5, abilities(true, &[])), now);
+        let ids = fleet.ids();
+        claims(205..210).into_iter().for_each(|claim| fleet.give("w00", claim, 1, now));
+        assert_eq!(fleet.seats(&ids, 1_000, now), ["w02"; 5]);
+        fleet.settle("w01", &claims(39..45), false, now);
+        assert_eq!(fleet.seats(&ids, 1_000, now).len(), 55 + 45 + 5);
+        assert_eq!(fleet.seats(&ids, 80, now).len(), 80);
     }
 
     #[test]

@@ -116,13 +116,14 @@ impl Sweeper {
         Ok(!dead.is_empty())
     }
 
-    /// `all`: claims of any age are looked at.
+    /// `all`: everybody's claims, of any age, are looked at.
     fn limits(&self, all: bool) -> RescueLimits {
         RescueLimits {
             coordinator_lease_seconds: COORDINATOR_LEASE_SECONDS,
             unstarted_seconds: UNSTARTED_SECONDS,
             timeout_margin_seconds: self.coordinator.config.timeout_margin_seconds.as_secs_f64(),
             claimed_seconds_ago: if all { 0.0 } else { YOUNG_SECONDS },
+            of: (!all).then_some(self.coordinator.id),
         }
     }
 

@@ -22,6 +22,8 @@ pub struct RescueLimits {
     pub timeout_margin_seconds: f64,
     /// Younger claims are not looked at: nothing strands them but the loss of a worker.
     pub claimed_seconds_ago: f64,
+    /// Claims of this coordinator and of dead ones are looked at; everybody's when there is none.
+    pub of: Option<Uuid>,
 }
 
 /// Tasks rescued at once; the rest follows with the next sweep.
@@ -30,19 +32,22 @@ const RESCUED_MAX: i64 = 5_000;
 /// In-flight tasks are found by the claims: few rows, whatever the backlog, and fewer where most claims end young. Each is looked up
 /// by its id: `limit` keeps the planner from walking over all tasks instead, when it takes the claims for more than they are.
 const STRANDED: &str = "
+with looked_at as materialized (
+    select c.id, c.task_ids, c.claimed_at, o.id is null as is_left
+      from claims c left join coordinators o on o.id = c.coordinator_id and o.seen_at > now() - $1 * interval '1 second'
+     where c.claimed_at <= now() - $5 * interval '1 second' and ($6::uuid is null or c.coordinator_id = $6 or o.id is null)
+)
 select t.id, t.claim,
        case when w.id is null then 0
             when t.status = 1 then 1
             else 2 end as reason
-  from claims c
+  from looked_at c
        cross join lateral unnest(c.task_ids) as x(id)
        cross join lateral (select * from tasks t
                             where t.id = x.id and t.claim = c.id and t.status in (1, 2) limit 1) t
        left join workers w on w.id = t.worker_id
-       left join coordinators o on o.id = c.coordinator_id and o.seen_at > now() - $1 * interval '1 second'
- where c.claimed_at <= now() - $5 * interval '1 second'
-   and (w.id is null
-    or (t.status = 1 and o.id is null and c.claimed_at < now() - $1 * interval '1 second')
+ where (w.id is null
+    or (t.status = 1 and c.is_left and c.claimed_at < now() - $1 * interval '1 second')
     or (t.status = 1 and c.claimed_at < now() - $2 * interval '1 second')
     or (t.status = 2 and t.started_at < now() - (t.timeout_seconds + $3) * interval '1 second'))
    and not exists (select from detached d where d.task_id = t.id and d.claim = t.claim)
@@ -69,6 +74,7 @@ impl Store {
             .bind(limits.timeout_margin_seconds)
             .bind(RESCUED_MAX)
             .bind(limits.claimed_seconds_ago)
+            .bind(limits.of)
             .fetch_all(&self.pool)
             .await?;
         let mut rescued = 0;
