@@ -179,6 +179,7 @@ CREATE TABLE public.claims (
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500', vacuum_truncate='false', toast.vacuum_truncate='false');
 ALTER TABLE ONLY public.claims ALTER COLUMN task_ids SET STATISTICS 0;
+ALTER TABLE ONLY public.claims ALTER COLUMN task_ids SET COMPRESSION lz4;
 
 ALTER TABLE public.claims ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME public.claims_id_seq
@@ -260,10 +261,15 @@ CREATE TABLE public.event_inbox (
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500', vacuum_truncate='false', toast.vacuum_truncate='false');
 ALTER TABLE ONLY public.event_inbox ALTER COLUMN task_ids SET STATISTICS 0;
+ALTER TABLE ONLY public.event_inbox ALTER COLUMN task_ids SET COMPRESSION lz4;
 ALTER TABLE ONLY public.event_inbox ALTER COLUMN lanes SET STATISTICS 0;
+ALTER TABLE ONLY public.event_inbox ALTER COLUMN lanes SET COMPRESSION lz4;
 ALTER TABLE ONLY public.event_inbox ALTER COLUMN attempts SET STATISTICS 0;
+ALTER TABLE ONLY public.event_inbox ALTER COLUMN attempts SET COMPRESSION lz4;
 ALTER TABLE ONLY public.event_inbox ALTER COLUMN workers SET STATISTICS 0;
+ALTER TABLE ONLY public.event_inbox ALTER COLUMN workers SET COMPRESSION lz4;
 ALTER TABLE ONLY public.event_inbox ALTER COLUMN schedules SET STATISTICS 0;
+ALTER TABLE ONLY public.event_inbox ALTER COLUMN schedules SET COMPRESSION lz4;
 
 ALTER TABLE public.event_inbox ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME public.event_inbox_id_seq

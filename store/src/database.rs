@@ -155,6 +155,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (17, "planned_once", include_str!("../../migrations/0017_planned_once.sql")),
     (18, "history_statistics", include_str!("../../migrations/0018_history_statistics.sql")),
     (19, "told_afterwards", include_str!("../../migrations/0019_told_afterwards.sql")),
+    (20, "lz4", include_str!("../../migrations/0020_lz4.sql")),
 ];
 
 fn migrator() -> Migrator {
