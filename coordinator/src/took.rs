@@ -3,7 +3,7 @@
 /// The last so many tasks count, more or less.
 const AVERAGED_TASKS: f64 = 16.0;
 /// What reports say is in whole milliseconds: those that took none took so long.
-const LEAST_SECONDS: f64 = 0.000_25;
+const LEAST_SECONDS: f64 = 0.000_1;
 
 /// How long tasks took lately: an average that forgets with every task.
 #[derive(Debug, Clone, Default)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use reqwest::{Method, RequestBuilder};
 use serde::de::DeserializeOwned;
 use taskmaster_openapi::gateway::{NewTaskBatch, Stats, TaskList, paths};
@@ -106,20 +106,10 @@ impl Client {
 
     /// Times of the newest tasks of the queue.
     pub async fn times(&self, tasks: usize) -> Result<Vec<Times>, String> {
-        self.times_of(tasks, "").await
-    }
-
-    /// Times of the newest tasks of the queue that were created between these moments.
-    pub async fn times_between(&self, from: DateTime<Utc>, to: DateTime<Utc>, tasks: usize) -> Result<Vec<Times>, String> {
-        let moment = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
-        self.times_of(tasks, &format!("&created_after={}&created_before={}", moment(from), moment(to))).await
-    }
-
-    async fn times_of(&self, tasks: usize, filter: &str) -> Result<Vec<Times>, String> {
         let mut times = Vec::new();
         let mut page_token = String::new();
         loop {
-            let query = format!("{}?queue={QUEUE}&page_size={}{filter}", paths::TASKS, limits::PAGE_SIZE_MAX);
+            let query = format!("{}?queue={QUEUE}&page_size={}", paths::TASKS, limits::PAGE_SIZE_MAX);
             let query = if page_token.is_empty() { query } else { format!("{query}&page_token={page_token}") };
             let page: TaskList = self.send(self.request(Method::GET, &query)).await?;
             for task in page.tasks {

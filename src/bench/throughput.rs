@@ -3,18 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
 use taskmaster_openapi::task::NewTask;
 
 use super::BenchArgs;
-use super::client::{Client, Times};
+use super::client::Client;
 use super::figures::Report;
 use super::load::{Amount, Progress, Samples, create, watch};
 
-/// Tasks whose times are looked at: the newest ones, ...
+/// Tasks whose times are looked at: the newest ones.
 const SAMPLED_MAX: usize = 100_000;
-/// ... where a rate is sustained, of so many parts of the run.
-const SAMPLED_PARTS: u32 = 100;
 /// Tasks that wait at most while the rate is sustained.
 const WAITING_MAX: u64 = 20_000;
 
@@ -37,7 +34,7 @@ pub(super) async fn measure(args: &BenchArgs, client: &Client, task: &NewTask) -
         .rate("created", tasks as f64, created_in, "tasks")
         .rate("recorded", tasks as f64, recorded_in, "tasks")
         .times("create", create_ms, "a request");
-    Ok(times(report, client.times(SAMPLED_MAX.min(tasks as usize)).await?))
+    times(report, client, tasks).await
 }
 
 /// Creates all tasks as fast as possible, far ahead of their time.
@@ -57,7 +54,7 @@ pub(super) async fn measure_sustained(args: &BenchArgs, client: &Client, task: &
     let progress = Arc::new(Progress::default());
     let amount = Amount { tasks: u64::MAX, waiting_max: WAITING_MAX };
     let before = client.recorded().await?;
-    let (began, began_at) = (Instant::now(), Utc::now());
+    let began = Instant::now();
     let end = async {
         tokio::time::sleep(seconds).await;
         progress.enough();
@@ -77,12 +74,7 @@ pub(super) async fn measure_sustained(args: &BenchArgs, client: &Client, task: &
         .rate("first", within(Duration::ZERO, part), part, "tasks")
         .rate("last", within(seconds - part, seconds), part, "tasks")
         .times("create", create_ms, "a request");
-    let mut sampled = Vec::new();
-    for part in 0..SAMPLED_PARTS {
-        let [from, to] = [part, part + 1].map(|part| began_at + seconds * part / SAMPLED_PARTS);
-        sampled.extend(client.times_between(from, to, SAMPLED_MAX / SAMPLED_PARTS as usize).await?);
-    }
-    Ok(times(report, sampled))
+    times(report, client, tasks).await
 }
 
 /// How many tasks were recorded by then.
@@ -93,10 +85,14 @@ fn at(samples: &Samples, moment: Instant) -> f64 {
     low as f64 + (high - low) as f64 * share.min(1.0)
 }
 
-fn times(report: Report, sampled: Vec<Times>) -> Report {
-    let (late_ms, end_to_end_ms) = sampled.iter().map(|times| (times.late_ms(), times.end_to_end_ms())).unzip();
+async fn times(report: Report, client: &Client, tasks: u64) -> Result<Report, String> {
+    let (mut late_ms, mut end_to_end_ms) = (Vec::new(), Vec::new());
+    for times in client.times(SAMPLED_MAX.min(tasks as usize)).await? {
+        late_ms.push(times.late_ms());
+        end_to_end_ms.push(times.end_to_end_ms());
+    }
     let report = report.times("start late", late_ms, "after it was due");
-    report.times("end to end", end_to_end_ms, "from created to its end")
+    Ok(report.times("end to end", end_to_end_ms, "from created to its end"))
 }
 
 #[cfg(test)]

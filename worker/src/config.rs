@@ -16,7 +16,7 @@ use crate::targets::{PortRule, TargetRule};
 /// Slots of a worker that is not told otherwise; the reference's figure.
 const SLOTS_DEFAULT: u16 = 5;
 /// Tasks a worker holds beyond its slots when it is not told otherwise.
-const QUEUE_DEFAULT: u16 = 2_000;
+const QUEUE_DEFAULT: u16 = 5_000;
 /// Slots and queue together leave this much of what a worker may hold to outcomes that nobody has acknowledged yet.
 const OUTCOMES_MIN: usize = 1_000;
 /// Default of `--drain-timeout`.
