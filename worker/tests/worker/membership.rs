@@ -31,7 +31,7 @@ async fn a_worker_joins_with_the_join_token_and_goes_on_with_its_own() {
         assert_eq!(tokens, [JOIN_TOKEN, "token-1"]);
         let first = &inner.heartbeats[0];
         assert_eq!(first.worker_id, "worker-1");
-        assert_eq!((first.body.slots, first.body.room), (5, 2005));
+        assert_eq!((first.body.slots, first.body.room), (5, 5005));
         assert_eq!(first.body.labels["zone"], "eu");
         assert_eq!(first.body.abilities.queues, ["blue"]);
         assert!(first.body.abilities.commands && first.body.abilities.http && !first.body.draining);
