@@ -267,9 +267,9 @@ async fn what_is_detached_is_its_targets_and_neither_lost_nor_swept() {
 async fn a_coordinator_rescues_what_it_has_claimed_and_what_the_dead_have_and_all_when_it_is_asked_to() {
     let fixture = Fixture::new().await;
     let [here, there] = [Uuid::now_v7(), Uuid::now_v7()];
-    let limits = |of: Option<Uuid>, coordinator_lease_seconds: f64| RescueLimits {
+    let limits = |of: Option<Uuid>, coordinator_lease_seconds: f64, unstarted_seconds: f64| RescueLimits {
         coordinator_lease_seconds,
-        unstarted_seconds: 60.0,
+        unstarted_seconds,
         timeout_margin_seconds: 15.0,
         claimed_seconds_ago: 0.0,
         of,
@@ -284,14 +284,18 @@ async fn a_coordinator_rescues_what_it_has_claimed_and_what_the_dead_have_and_al
         let bands = bands(&fixture.store).await;
         assert_eq!(fixture.store.claim(coordinator, &bands, &["w".to_owned()], 0.0).await.unwrap().tasks.len(), 1);
     };
-    let rescue = async |of: Option<Uuid>, lease: f64| fixture.store.rescue(&limits(of, lease)).await.unwrap();
+    let rescue = async |of: Option<Uuid>, lease: f64, unstarted: f64| {
+        fixture.store.rescue(&limits(of, lease, unstarted)).await.unwrap()
+    };
     claim(there).await;
-    assert_eq!(rescue(Some(here), lease).await, 0, "its own coordinator sees to it");
-    assert_eq!(rescue(Some(there), lease).await, 1);
+    assert_eq!(rescue(Some(here), lease, 60.0).await, 0, "its own coordinator sees to it");
+    assert_eq!(rescue(Some(there), lease, 60.0).await, 1);
     claim(there).await;
-    assert_eq!(rescue(None, lease).await, 1);
+    assert_eq!(rescue(None, lease, 60.0).await, 1);
     claim(there).await;
-    assert_eq!(rescue(Some(here), 0.0).await, 1, "that coordinator is dead");
+    assert_eq!(rescue(Some(here), 0.0, 60.0).await, 1, "that coordinator is dead");
+    claim(there).await;
+    assert_eq!(rescue(Some(here), lease, 0.0).await, 1, "that coordinator had its time");
     fixture.stop().await;
 }
 

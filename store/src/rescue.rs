@@ -22,7 +22,8 @@ pub struct RescueLimits {
     pub timeout_margin_seconds: f64,
     /// Younger claims are not looked at: nothing strands them but the loss of a worker.
     pub claimed_seconds_ago: f64,
-    /// Claims of this coordinator and of dead ones are looked at; everybody's when there is none.
+    /// Claims of this coordinator, those of dead ones, and those that should have been started long ago are looked at; everybody's when
+    /// there is none.
     pub of: Option<Uuid>,
 }
 
@@ -35,7 +36,8 @@ const STRANDED: &str = "
 with looked_at as materialized (
     select c.id, c.task_ids, c.claimed_at, o.id is null as is_left
       from claims c left join coordinators o on o.id = c.coordinator_id and o.seen_at > now() - $1 * interval '1 second'
-     where c.claimed_at <= now() - $5 * interval '1 second' and ($6::uuid is null or c.coordinator_id = $6 or o.id is null)
+     where c.claimed_at <= now() - $5 * interval '1 second'
+       and ($6::uuid is null or c.coordinator_id = $6 or o.id is null or c.claimed_at < now() - $2 * interval '1 second')
 )
 select t.id, t.claim,
        case when w.id is null then 0
