@@ -58,10 +58,8 @@ struct Given {
 #[derive(Debug, Clone, Copy, Default)]
 struct Room {
     tasks: usize,
-    /// So many may wait for its slots, and ...
+    /// So many may wait for its slots.
     ahead: usize,
-    /// ... some do.
-    has_work_ahead: bool,
 }
 
 /// What a heartbeat says of a worker.
@@ -99,7 +97,7 @@ impl Member {
         }
         let ahead = self.ahead(now).min(self.capacity.saturating_sub(self.slots));
         let tasks = (self.slots + ahead).min(self.capacity).saturating_sub(self.outstanding.len());
-        Room { tasks, ahead, has_work_ahead: self.outstanding.len() > self.slots }
+        Room { tasks, ahead }
     }
 
     /// How many tasks may wait for its slots.
@@ -296,7 +294,8 @@ impl Fleet {
         let ahead: usize = rooms.iter().map(|room| room.ahead).sum();
         let tasks: usize = rooms.iter().map(|room| room.tasks).sum();
         let is_enough = tasks >= max.min(ahead / WORTH_A_CLAIM);
-        rooms.iter().map(|room| if is_enough || !room.has_work_ahead { room.tasks } else { 0 }).collect()
+        let has_work_ahead = |room: &Room| room.tasks < room.ahead;
+        rooms.iter().map(|room| if is_enough || !has_work_ahead(room) { room.tasks } else { 0 }).collect()
     }
 
     /// Seats for at most `max` tasks: one after another to the workers in turn, each within its room. The turn is always that of
