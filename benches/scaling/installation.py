@@ -75,6 +75,10 @@ class Installation:
         # The first process has those of its children that have ended.
         return used | {"PostgreSQL": cpu_of(first, ended=True) + sum(cpu_of(pid) for pid in children_of(first))}
 
+    def cpu_since(self, before):
+        """CPU seconds since then, by kind of process."""
+        return {kind: seconds - before[kind] for kind, seconds in self.cpu().items()}
+
     def resident_mib(self):
         """Memory of the largest process of each kind."""
         return {kind: max(resident_mib_of(process.pid) for process in some) for kind, some in self.processes.items()}
