@@ -107,12 +107,10 @@ pub(crate) struct FinishedClaims {
 /// How tasks came off a worker's account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// The worker ran them, and the database has recorded what came of it.
+    /// The database has recorded what came of them.
     Recorded,
-    /// The worker speaks of them, and the database knows better.
-    Refused,
-    /// They went back, or are about to.
-    HandedBack,
+    /// As far as is known here: the database knows better, or is about to be told.
+    Presumed,
 }
 
 /// The way to one worker.
@@ -192,7 +190,7 @@ impl Coordinator {
         }
         let mut shared = self.shared();
         shared.note_freed(worker_id, claims);
-        let had = shared.fleet.settle(worker_id, claims, how != Settled::HandedBack, Instant::now());
+        let had = shared.fleet.settle(worker_id, claims);
         shared.count_down(&had, how);
         drop(shared);
         self.room.notify_one();
@@ -207,7 +205,7 @@ impl Coordinator {
             tracing::warn!(%error, worker_id, tasks = claims.len(), "tasks wait for a sweep to be handed back");
             self.shared().owed.extend(&claims);
         }
-        self.settled(worker_id, &claims, Settled::HandedBack);
+        self.settled(worker_id, &claims, Settled::Presumed);
     }
 
     /// The worker is gone: from here, and from the database. What it held goes to others with the sweep that follows.

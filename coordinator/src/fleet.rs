@@ -219,22 +219,20 @@ impl Fleet {
         self.members.get(worker_id).and_then(|member| member.outstanding.get(claim)).is_some_and(|given| !given.taken)
     }
 
-    /// The worker does not hold these any more; `worked` when it ran them. Gives back which of them were given here.
-    pub fn settle(&mut self, worker_id: &str, claims: &[TaskClaim], worked: bool, now: Instant) -> Vec<TaskClaim> {
+    /// The worker does not hold these any more. Gives back which of them were given here.
+    pub fn settle(&mut self, worker_id: &str, claims: &[TaskClaim]) -> Vec<TaskClaim> {
         let Some(member) = self.members.get_mut(worker_id) else { return Vec::new() };
         let mut had: Vec<(TaskClaim, Given)> =
             claims.iter().filter_map(|claim| Some((*claim, member.outstanding.remove(claim)?))).collect();
-        if worked {
-            member.rate.add(had.len(), now);
-        }
         had.retain(|(_, given)| given.lane.is_some());
         had.into_iter().map(|(claim, _)| claim).collect()
     }
 
-    /// So long its tasks took that it says have ended.
-    pub fn note_durations(&mut self, worker_id: &str, seconds: impl IntoIterator<Item = f64>) {
+    /// The worker's slots got through so many tasks, and these took so long of which that is known.
+    pub fn note_work(&mut self, worker_id: &str, tasks: usize, took_seconds: &[f64], now: Instant) {
         if let Some(member) = self.members.get_mut(worker_id) {
-            seconds.into_iter().for_each(|seconds| member.took.add(seconds));
+            member.rate.add(tasks, now);
+            took_seconds.iter().for_each(|seconds| member.took.add(*seconds));
         }
     }
 
@@ -378,7 +376,7 @@ mod tests {
         let first = give(&mut fleet, 10);
         assert_eq!((of(&first, "w00"), of(&first, "w01")), (4, 6));
         let settle = |fleet: &mut Fleet, given: &[(String, TaskClaim)]| {
-            given.iter().for_each(|(id, claim)| drop(fleet.settle(id, &[*claim], false, now)))
+            given.iter().for_each(|(id, claim)| drop(fleet.settle(id, &[*claim])))
         };
         settle(&mut fleet, &first);
         // The two that it is owed, and then in turn.
@@ -407,7 +405,10 @@ mod tests {
             fleet.give("w00", claim(number), 1, now);
         }
         let done: Vec<TaskClaim> = (0..100).map(claim).collect();
-        assert_eq!(fleet.settle("w00", &done, true, now).len(), 100);
+        assert_eq!(fleet.settle("w00", &done).len(), 100);
+        // What goes back unstarted says nothing of what it gets through.
+        assert_eq!(fleet.seats(&ids, 1_000, now).len(), 5);
+        fleet.note_work("w00", 100, &[], now);
         assert_eq!(fleet.seats(&ids, 1_000, now).len(), 5 + 200);
     }
 
@@ -417,8 +418,8 @@ mod tests {
         let (mut fleet, ids) = fleet(&[5], now);
         let settle_five = |fleet: &mut Fleet, seconds: f64| {
             (0..5).for_each(|number| fleet.give("w00", claim(number), 1, now));
-            fleet.note_durations("w00", [seconds; 5]);
-            fleet.settle("w00", &(0..5).map(claim).collect::<Vec<_>>(), true, now);
+            fleet.note_work("w00", 5, &[seconds; 5], now);
+            fleet.settle("w00", &(0..5).map(claim).collect::<Vec<_>>());
         };
         settle_five(&mut fleet, 10.0);
         assert_eq!(fleet.seats(&ids, 100, now).len(), 5);
@@ -436,16 +437,17 @@ mod tests {
             numbers.for_each(|n| fleet.give("w00", claim(n), 1, now))
         };
         give(&mut fleet, 0..100);
-        fleet.settle("w00", &(0..100).map(claim).collect::<Vec<_>>(), true, now);
+        fleet.settle("w00", &(0..100).map(claim).collect::<Vec<_>>());
+        fleet.note_work("w00", 100, &[], now);
         // Its slots, and 200 ahead.
         give(&mut fleet, 100..305);
-        fleet.settle("w00", &(100..149).map(claim).collect::<Vec<_>>(), false, now);
+        fleet.settle("w00", &(100..149).map(claim).collect::<Vec<_>>());
         assert_eq!(fleet.seats(&ids, 1_000, now).len(), 0);
-        fleet.settle("w00", &[claim(149)], false, now);
+        fleet.settle("w00", &[claim(149)]);
         assert_eq!(fleet.seats(&ids, 1_000, now).len(), 50);
         // Later it counts as slow: it has nothing ahead, and each free slot is given something.
         let later = now + Duration::from_secs(5);
-        fleet.settle("w00", &(150..301).map(claim).collect::<Vec<_>>(), false, later);
+        fleet.settle("w00", &(150..301).map(claim).collect::<Vec<_>>());
         assert_eq!(fleet.seats(&ids, 1_000, later).len(), 1);
     }
 
@@ -456,18 +458,19 @@ mod tests {
         let claims = |numbers: std::ops::Range<i64>| numbers.map(claim).collect::<Vec<_>>();
         for id in &ids {
             claims(0..100).into_iter().for_each(|claim| fleet.give(id, claim, 1, now));
-            fleet.settle(id, &claims(0..100), true, now);
+            fleet.settle(id, &claims(0..100));
+            fleet.note_work(id, 100, &[], now);
             // Its slots, and 200 ahead.
             claims(0..205).into_iter().for_each(|claim| fleet.give(id, claim, 1, now));
         }
-        fleet.settle("w00", &claims(0..60), false, now);
-        fleet.settle("w01", &claims(0..39), false, now);
+        fleet.settle("w00", &claims(0..60));
+        fleet.settle("w01", &claims(0..39));
         assert_eq!(fleet.seats(&ids, 1_000, now).len(), 0);
         fleet.sign("w02", sign(5, abilities(true, &[])), now);
         let ids = fleet.ids();
         claims(205..210).into_iter().for_each(|claim| fleet.give("w00", claim, 1, now));
         assert_eq!(fleet.seats(&ids, 1_000, now), ["w02"; 5]);
-        fleet.settle("w01", &claims(39..45), false, now);
+        fleet.settle("w01", &claims(39..45));
         assert_eq!(fleet.seats(&ids, 1_000, now).len(), 55 + 45 + 5);
         assert_eq!(fleet.seats(&ids, 80, now).len(), 80);
     }
@@ -566,7 +569,7 @@ mod tests {
         let mut fleet = Fleet::default();
         fleet.sign("w00", Sign { held: vec![claim(1), claim(2)], ..sign(5, abilities(true, &[])) }, now);
         assert_eq!(fleet.seats(&fleet.ids(), 100, now).len(), 3);
-        let elsewhere = fleet.settle("w00", &[claim(2)], true, now);
+        let elsewhere = fleet.settle("w00", &[claim(2)]);
         assert_eq!(elsewhere, [], "what a heartbeat names was not given here for that");
         let later = now + Duration::from_secs(1);
         assert_eq!(fleet.missing("w00", &[], later, now), []);
@@ -578,7 +581,7 @@ mod tests {
         let now = Instant::now();
         let (mut fleet, ids) = fleet(&[5], now);
         fleet.give("w00", claim(1), 1, now);
-        fleet.settle("w00", &[claim(1)], false, now);
+        fleet.settle("w00", &[claim(1)]);
         fleet.sign("w00", Sign { held: vec![claim(1)], ..sign(5, abilities(true, &[])) }, now);
         assert_eq!(fleet.seats(&ids, 100, now).len(), 5);
         let later = now + Duration::from_secs(1);

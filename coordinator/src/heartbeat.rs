@@ -129,7 +129,7 @@ async fn compare(
     if !missing.is_empty() {
         tracing::warn!(worker_id, tasks = missing.len(), "a worker lost tasks");
         coordinator.noted(coordinator.store.lose(&missing).await)?;
-        coordinator.settled(worker_id, &missing, Settled::HandedBack);
+        coordinator.settled(worker_id, &missing, Settled::Presumed);
     }
     // Also of what was given here: anybody may have taken it back meanwhile.
     Ok(coordinator.noted(coordinator.store.to_stop(worker_id, held).await)?)

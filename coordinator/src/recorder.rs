@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use taskmaster_openapi::report::{ReportCode, ReportResult, ReportStatus, TaskClaim};
 use taskmaster_openapi::{Code, Problem, limits};
@@ -84,7 +84,11 @@ impl Coordinator {
     pub async fn record(&self, worker_id: &str, reports: Vec<WorkerReport>) -> Result<Vec<ReportResult>, Problem> {
         let ends: Vec<bool> = reports.iter().map(|r| r.report.status != ReportStatus::Started).collect();
         let attempts = self.attempts_of_deliveries(&reports);
-        self.shared().fleet.note_durations(worker_id, reports.iter().filter_map(duration_seconds));
+        let worked = reports
+            .iter()
+            .filter(|r| !matches!(r.report.status, ReportStatus::Started | ReportStatus::Released))
+            .count();
+        let took_seconds: Vec<f64> = reports.iter().filter_map(duration_seconds).collect();
         let answer = self.recorder.batcher.submit(reports).await.map_err(|error| match error {
             BatchError::Overloaded => {
                 Problem::new(Code::Overloaded, "Too many reports are waiting. Send these again.").retry_after_seconds(1)
@@ -97,6 +101,7 @@ impl Coordinator {
             Problem::new(Code::DatabaseUnavailable, "Nothing was recorded. Send the reports again.")
                 .retry_after_seconds(1)
         })?;
+        self.shared().fleet.note_work(worker_id, worked, &took_seconds, Instant::now());
         self.attempted(attempts, &results);
         let over = results
             .iter()
@@ -105,7 +110,7 @@ impl Coordinator {
         let (recorded, refused): (Vec<_>, Vec<_>) = over
             .map(|(result, _)| (result.code, TaskClaim { task_id: result.task_id, claim: result.claim }))
             .partition(|(code, _)| *code == ReportCode::Recorded);
-        for (over, how) in [(recorded, Settled::Recorded), (refused, Settled::Refused)] {
+        for (over, how) in [(recorded, Settled::Recorded), (refused, Settled::Presumed)] {
             let over: Vec<TaskClaim> = over.into_iter().map(|(_, claim)| claim).collect();
             self.settled(worker_id, &over, how);
         }

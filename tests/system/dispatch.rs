@@ -1,7 +1,7 @@
 //! Who gets which tasks, how many at once, and in which order.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use taskmaster_openapi::task::TaskStatus;
@@ -195,6 +195,33 @@ async fn what_no_worker_has_room_for_stays_queued() {
     let last = system.api.get(ids[999]).await;
     assert_eq!(last.status, TaskStatus::Queued);
     assert_eq!(system.api.cancel(last.id).await.0.as_u16(), 200);
+}
+
+/// Its coordinator could not know that they would go on and on.
+#[tokio::test]
+async fn what_a_worker_holds_behind_tasks_that_go_on_and_on_runs_elsewhere_within_seconds() {
+    let gate = Gate::closed();
+    let target = Target::start({
+        let gate = gate.clone();
+        move |arrival| if arrival.path == "/long" { Answer::ok().behind(&gate) } else { Answer::ok() }
+    })
+    .await;
+    let mut system = System::builder().start().await;
+    let quick = vec![target.task(); 400];
+    let long = vec![json!({"http": {"method": "GET", "url": target.url("/long")}}); 5];
+    let ids = system.api.create_batch(&[quick.clone(), long, quick].concat()).await;
+    target.arrived(405).await;
+    system.add_http_worker().await;
+    let began = Instant::now();
+    system.api.all_ended(&[&ids[..400], &ids[405..]].concat()).await;
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(!gate.is_open() && target.in_progress() == 5);
+    let back = system.database.number("select count(*) from task_history where hand_backs > 0").await;
+    assert!(back > 0, "nothing waited behind them");
+    gate.open();
+    system.api.all_ended(&ids).await;
+    let attempts = system.database.number("select sum(attempt)::bigint from task_history").await;
+    assert_eq!((attempts, target.count()), (805, 805), "each was asked for once");
 }
 
 #[tokio::test]

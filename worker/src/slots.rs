@@ -99,12 +99,17 @@ impl Slots {
         next
     }
 
-    /// Starts tasks when their time comes, never before.
+    /// Hands back what has waited for a slot for too long, and starts tasks when their time comes, never before.
     pub async fn run_timer(self: Arc<Self>, stop: Shutdown) {
         while !stop.is_requested() {
-            let due = self.board().next_due(Instant::now());
+            let look_at = self.board().next_look(Instant::now());
             tokio::select! {
-                () = sleep_until(due) => self.start_due(),
+                () = sleep_until(look_at) => {
+                    if self.board().hand_back_overdue(Instant::now()) {
+                        self.reports.notify_one();
+                    }
+                    self.start_due();
+                }
                 () = self.timer.notified() => {}
                 () = stop.requested() => {}
             }

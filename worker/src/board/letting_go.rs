@@ -1,12 +1,16 @@
 //! Letting go of tasks: because a coordinator says so, or because the worker leaves.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use taskmaster_openapi::report::TaskClaim;
 use taskmaster_openapi::worker::{ReleaseCode, ReleaseResult};
 
 use super::{Board, State};
 use crate::board::reports::Outcome;
+
+/// So long a task that is due waits for a slot of its worker at most: several times what its coordinator reckons with, so that only
+/// what takes unlike longer than what came before it makes others wait so long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a running task is stopped; decides what is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +66,25 @@ impl Board {
         while let Some(task) = self.waiting.pop_first() {
             self.keep_outcome(super::claim_of(&task), Outcome::released(now));
         }
+    }
+
+    /// Hands back what has waited for a slot for [`PATIENCE`], while all of them were busy: another worker may have one. Whether that
+    /// was any.
+    pub fn hand_back_overdue(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        while self.overdue_from().is_some_and(|overdue| overdue <= now)
+            && let Some(task) = self.waiting.pop_first()
+        {
+            self.keep_outcome(super::claim_of(&task), Outcome::released(now));
+            any = true;
+        }
+        any
+    }
+
+    /// When what waits first will have waited for too long; `None` when it does not wait for a slot.
+    pub(super) fn overdue_from(&self) -> Option<Instant> {
+        let waits_for_slot = self.running >= self.bounds.slots && !self.draining;
+        self.waiting.first_due().filter(|_| waits_for_slot)?.checked_add(PATIENCE)
     }
 
     /// Stops everything that runs.

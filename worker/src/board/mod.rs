@@ -173,11 +173,12 @@ impl Board {
         Some(Started { task, stop })
     }
 
-    /// When to look again for something to start; `None` when something else (a free slot, a heartbeat's answer) must come first.
-    pub fn next_due(&self, now: Instant) -> Option<Instant> {
+    /// When to look again for something to start or to hand back; `None` when something else (a free slot, a heartbeat's answer) must come
+    /// first.
+    pub fn next_look(&self, now: Instant) -> Option<Instant> {
         match self.may_start(now) {
             true => self.waiting.first_due(),
-            false => None,
+            false => self.overdue_from(),
         }
     }
 

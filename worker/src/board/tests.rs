@@ -50,7 +50,7 @@ fn without_a_lease_nothing_is_taken_and_nothing_starts() {
     board.extend_lease(now + Duration::from_millis(10));
     assert_eq!(submit(&mut board, task(1, 5.0), now), SubmitCode::Accepted);
     let late = now + Duration::from_millis(10);
-    assert!(board.start_due(late).is_none() && board.next_due(late).is_none());
+    assert!(board.start_due(late).is_none() && board.next_look(late).is_none());
     // A heartbeat that was sent earlier and answered later does not shorten the lease.
     board.extend_lease(now + Duration::from_millis(30));
     board.extend_lease(now + Duration::from_millis(20));
@@ -64,8 +64,32 @@ fn a_task_starts_at_its_time_and_not_a_nanosecond_before() {
     submit(&mut board, task(1, 0.5), now);
     let due = now + Duration::from_micros(500);
     assert!(board.start_due(due - Duration::from_nanos(1)).is_none());
-    assert_eq!(board.next_due(now), Some(due));
+    assert_eq!(board.next_look(now), Some(due));
     assert!(board.start_due(due).is_some());
+}
+
+#[test]
+fn what_has_waited_for_a_slot_for_too_long_is_handed_back_and_what_waits_for_its_time_or_a_lease_is_not() {
+    let now = Instant::now();
+    let mut board = leased(Bounds { slots: 1, ..BOUNDS }, now);
+    let patience_ms = letting_go::PATIENCE.as_millis() as f64;
+    for task in [task(1, 0.0), task(2, 0.0), task(3, 10.0), task(4, patience_ms)] {
+        assert_eq!(submit(&mut board, task, now), SubmitCode::Accepted);
+    }
+    let first = board.start_due(now).unwrap();
+    let overdue = now + letting_go::PATIENCE;
+    assert_eq!(board.next_look(now), Some(overdue));
+    assert!(!board.hand_back_overdue(overdue - Duration::from_nanos(1)));
+    assert!(board.hand_back_overdue(overdue) && !board.hand_back_overdue(overdue));
+    let said = board.take_reports(10, overdue);
+    let released = |report: &&StatusReport| report.status == ReportStatus::Released;
+    let back: Vec<Uuid> = said.iter().filter(released).map(|report| report.task_id).collect();
+    assert_eq!((back, board.counts().waiting), (vec![Uuid::from_u128(2)], 2));
+    // With a slot there is no waiting for one.
+    board.finish(first.claim(), Ending::Complete(None), overdue);
+    let late = overdue + letting_go::PATIENCE * 2;
+    assert!(!board.hand_back_overdue(late) && board.next_look(late) == Some(now + Duration::from_millis(10)));
+    assert_eq!(board.start_due(late).unwrap().task.task_id, Uuid::from_u128(3));
 }
 
 #[test]
@@ -120,6 +144,7 @@ enum Event {
     Stop(u128),
     Send(ReportCode),
     LoseAnswer,
+    HandBack,
     Drain,
 }
 
@@ -134,6 +159,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => number.prop_map(Event::Stop),
         4 => prop_oneof![Just(ReportCode::Recorded), Just(ReportCode::NotRecorded), Just(ReportCode::StaleClaim)].prop_map(Event::Send),
         1 => Just(Event::LoseAnswer),
+        1 => Just(Event::HandBack),
         1 => Just(Event::Drain),
     ]
 }
@@ -186,6 +212,13 @@ impl Model {
             Event::LoseAnswer => {
                 let batch = self.board.take_reports(3, self.now);
                 self.board.put_back(&batch);
+            }
+            Event::HandBack => {
+                let waited = self.board.counts().waiting;
+                self.now += letting_go::PATIENCE;
+                let any = self.board.hand_back_overdue(self.now);
+                assert_eq!(any, self.board.counts().waiting < waited);
+                assert!(!any || self.running.len() == BOUNDS.slots);
             }
             Event::Drain => self.board.drain(self.now),
         }

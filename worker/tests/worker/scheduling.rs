@@ -14,15 +14,31 @@ use crate::target::Target;
 async fn never_more_than_five_run_at_once_and_twelve_take_three_rounds() {
     let (coordinator, target) = (Coordinator::start().await, Target::start().await);
     let worker = TestWorker::start(&coordinator).await;
-    let tasks: Vec<_> = (0..12).map(|_| http_get(format!("{}/sleep/200", target.url))).collect();
+    let tasks: Vec<_> = (0..12).map(|_| http_get(format!("{}/sleep/60", target.url))).collect();
     let claims: Vec<TaskClaim> = tasks.iter().map(claim).collect();
     let began = Instant::now();
     worker.submit_all(tasks).await;
     for claim in claims {
         assert_eq!(coordinator.outcome(claim).await.status, ReportStatus::Complete);
     }
-    assert!(began.elapsed() >= Duration::from_millis(600), "{:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_millis(180), "{:?}", began.elapsed());
     assert_eq!((target.running_most(), target.received().len()), (5, 12));
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_waits_behind_tasks_that_go_on_and_on_is_handed_back_unstarted() {
+    let (coordinator, target) = (Coordinator::start().await, Target::start().await);
+    let worker = TestWorker::with(&coordinator, Config { slots: 1, ..config(&coordinator) }).await;
+    let began = Instant::now();
+    let long = worker.submit(http_get(format!("{}/sleep/60000", target.url))).await;
+    let behind = worker.submit(http_get(format!("{}/0", target.url))).await;
+    assert_eq!(coordinator.outcome(behind).await.status, ReportStatus::Released);
+    let waited = began.elapsed();
+    assert!((Duration::from_secs(1)..PATIENCE).contains(&waited), "{waited:?}");
+    assert_eq!(worker.release(long, true).await, ReleaseCode::Stopping);
+    assert_eq!(coordinator.outcome(long).await.status, ReportStatus::Cancelled);
+    assert_eq!(target.received().len(), 1);
     worker.stop().await;
 }
 
