@@ -87,7 +87,8 @@ fn give_take_settle() -> Call {
         for (worker_id, claims, taken) in &parts {
             claims.iter().for_each(|claim| fleet.give(worker_id, *claim, 1, now));
             fleet.take(worker_id, taken, now);
-            settled += fleet.settle(worker_id, claims, true, now).len();
+            settled += fleet.settle(worker_id, claims).len();
+            fleet.note_work(worker_id, claims.len(), &[0.0; TASKS_OF_EACH], now);
         }
         settled
     })
