@@ -33,6 +33,7 @@ async fn what_is_committed_is_on_disk() {
         ("full_page_writes", "on"),
         ("max_wal_size", "4GB"),
         ("checkpoint_timeout", "15min"),
+        ("backend_flush_after", "256kB"),
         ("jit", "off"),
         ("server_encoding", "UTF8"),
         ("password_encryption", "scram-sha-256"),

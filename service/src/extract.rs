@@ -112,17 +112,22 @@ async fn discard(mut body: Body) {
 /// # Errors
 /// `invalid_json` when it is not JSON, `invalid_body` when it has another shape.
 pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // To know all the time where one is costs as much as the parsing: only what does not fit is gone through once more for that.
+    serde_json::from_slice(bytes).map(|Object(parsed)| parsed).map_err(|_| misfit::<T>(bytes))
+}
+
+/// Why this is no JSON object of the type.
+fn misfit<T: DeserializeOwned>(bytes: &[u8]) -> Problem {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let Object(parsed) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let pointer = pointer_of(error.path());
-        let inner = error.into_inner();
-        match inner.classify() {
-            serde_json::error::Category::Data => Problem::field(Code::InvalidBody, pointer, plain(&inner)),
-            _ => Problem::field(Code::InvalidJson, "", format!("not JSON: {}", plain(&inner))),
-        }
-    })?;
-    json.end().map_err(|_| Problem::field(Code::InvalidJson, "", "there is more after the end of the JSON value"))?;
-    Ok(parsed)
+    let Err(error) = serde_path_to_error::deserialize::<_, Object<T>>(&mut json) else {
+        return Problem::field(Code::InvalidJson, "", "there is more after the end of the JSON value");
+    };
+    let pointer = pointer_of(error.path());
+    let inner = error.into_inner();
+    match inner.classify() {
+        serde_json::error::Category::Data => Problem::field(Code::InvalidBody, pointer, plain(&inner)),
+        _ => Problem::field(Code::InvalidJson, "", format!("not JSON: {}", plain(&inner))),
+    }
 }
 
 fn plain(error: &serde_json::Error) -> String {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt};
 use reqwest::{Method, RequestBuilder};
 use serde::de::DeserializeOwned;
-use taskmaster_openapi::gateway::{NewTaskBatch, Stats, TaskList, paths};
-use taskmaster_openapi::limits;
+use taskmaster_openapi::gateway::{CreatedBatch, CreatedTask, NewTaskBatch, Stats, paths};
 use taskmaster_openapi::problem::Problem;
 use taskmaster_openapi::task::{NewTask, Task};
 use taskmaster_service::{Secret, TrustArgs};
@@ -17,6 +17,8 @@ use super::QUEUE;
 
 /// No request takes longer.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Tasks that are looked at at once.
+const LOOKS_AT_ONCE: usize = 16;
 
 #[derive(Clone)]
 pub(super) struct Client {
@@ -84,14 +86,21 @@ impl Client {
         serde_json::to_vec(&NewTaskBatch { tasks }).map_err(|error| error.to_string())
     }
 
-    pub async fn create(&self, body: Bytes, tasks: u32) -> Result<(), String> {
-        let path = if tasks == 1 { paths::TASKS } else { paths::TASKS_BATCH };
-        self.send::<serde::de::IgnoredAny>(self.post(path, body)).await.map(drop)
+    /// Creates the tasks of such a [`Self::body`], and gives back their ids.
+    pub async fn create(&self, body: Bytes, tasks: u32) -> Result<Vec<Uuid>, String> {
+        match tasks {
+            1 => Ok(vec![self.create_one(body).await?]),
+            _ => self.create_batch(body).await,
+        }
     }
 
-    /// Creates one task, and gives back its id.
     pub async fn create_one(&self, body: Bytes) -> Result<Uuid, String> {
-        self.send::<Task>(self.post(paths::TASKS, body)).await.map(|task| task.id)
+        self.send::<CreatedTask>(self.post(paths::TASKS, body)).await.map(|task| task.id)
+    }
+
+    pub async fn create_batch(&self, body: Bytes) -> Result<Vec<Uuid>, String> {
+        let created: CreatedBatch = self.send(self.post(paths::TASKS_BATCH, body)).await?;
+        Ok(created.tasks.into_iter().map(|task| task.id).collect())
     }
 
     fn post(&self, path: &str, body: Bytes) -> RequestBuilder {
@@ -104,26 +113,18 @@ impl Client {
         Ok(queue.map(|tasks| Recorded { complete: tasks.complete, failed: tasks.failed }).unwrap_or_default())
     }
 
-    /// Times of the newest tasks of the queue.
-    pub async fn times(&self, tasks: usize) -> Result<Vec<Times>, String> {
-        let mut times = Vec::new();
-        let mut page_token = String::new();
-        loop {
-            let query = format!("{}?queue={QUEUE}&page_size={}", paths::TASKS, limits::PAGE_SIZE_MAX);
-            let query = if page_token.is_empty() { query } else { format!("{query}&page_token={page_token}") };
-            let page: TaskList = self.send(self.request(Method::GET, &query)).await?;
-            for task in page.tasks {
-                let ended = task.completed_at.or(task.failed_at);
-                if let (Some(started_at), Some(ended_at)) = (task.started_at, ended) {
-                    let (id, created_at, due_at) = (task.id, task.created_at, task.run_at);
-                    times.push(Times { id, created_at, due_at, started_at, ended_at });
-                }
-            }
-            page_token = page.next_page_token;
-            if times.len() >= tasks || page_token.is_empty() {
-                return Ok(times);
-            }
-        }
+    /// Times of these tasks, in their order; those that have not ended are left out.
+    pub async fn times(&self, ids: Vec<Uuid>) -> Result<Vec<Times>, String> {
+        let looked_at = futures::stream::iter(ids).map(|id| self.times_of(id)).buffered(LOOKS_AT_ONCE);
+        looked_at.try_filter_map(async |times| Ok(times)).try_collect().await
+    }
+
+    async fn times_of(&self, id: Uuid) -> Result<Option<Times>, String> {
+        let task: Task = self.send(self.request(Method::GET, &format!("{}/{id}", paths::TASKS))).await?;
+        let (Some(started_at), Some(ended_at)) = (task.started_at, task.completed_at.or(task.failed_at)) else {
+            return Ok(None);
+        };
+        Ok(Some(Times { id, created_at: task.created_at, due_at: task.run_at, started_at, ended_at }))
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

@@ -35,7 +35,7 @@ pub(super) async fn measure(args: &BenchArgs, client: &Client, task: &NewTask) -
     };
     let (_, ()) = tokio::try_join!(watch(args, client, &progress, before, || Some(tasks)), ask)?;
     let (mut start_ms, mut end_ms) = (Vec::new(), Vec::new());
-    for times in client.times(tasks as usize).await? {
+    for times in client.times(asked.keys().copied().collect()).await? {
         if let Some(asked) = asked.get(&times.id) {
             start_ms.push(ms(*asked, times.started_at));
             end_ms.push(ms(*asked, times.ended_at));

@@ -1,15 +1,17 @@
 //! Who creates tasks, and who sees them recorded.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use taskmaster_openapi::task::NewTask;
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use super::BenchArgs;
 use super::client::{Client, Recorded};
+use super::sample::Sample;
 
 /// How often the number of recorded tasks is asked for: asking costs the database time, and so it is asked seldom while much is left.
 const LOOK_EVERY_MIN: Duration = Duration::from_millis(20);
@@ -32,6 +34,7 @@ pub(super) struct Progress {
     asked: AtomicU64,
     recorded: AtomicU64,
     enough: AtomicBool,
+    created: Mutex<Sample>,
 }
 
 impl Progress {
@@ -42,6 +45,16 @@ impl Progress {
 
     pub fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
+    }
+
+    /// These were created.
+    pub fn created(&self, ids: Vec<Uuid>) {
+        self.created.lock().unwrap_or_else(PoisonError::into_inner).offer(ids);
+    }
+
+    /// Some of those that were created.
+    pub fn sample(&self) -> Vec<Uuid> {
+        self.created.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Takes the next batch: how many tasks it has; none when there is no more to do.
@@ -85,8 +98,9 @@ pub(super) async fn create(
                 let count = count as u32;
                 let body = if count == batch { full.clone() } else { client.body(&task, count)?.into() };
                 let asked = Instant::now();
-                client.create(body, count).await?;
+                let ids = client.create(body, count).await?;
                 ms.push(asked.elapsed().as_secs_f64() * 1000.0);
+                progress.created(ids);
             }
             Ok::<_, String>(ms)
         });

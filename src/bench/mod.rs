@@ -13,6 +13,7 @@ mod load;
 mod on_time;
 mod overhead;
 mod overload;
+mod sample;
 mod target;
 mod throughput;
 mod wire;

@@ -23,17 +23,18 @@ pub(super) async fn measure(args: &BenchArgs, client: &Client, task: &NewTask) -
     let first = Utc::now() + lead;
     let apart = args.seconds_or(0) / tasks;
     let due = |number: u32| first + TimeDelta::from_std(apart * number).unwrap_or_default();
+    let mut ids = Vec::new();
     for begin in (0..tasks).step_by(args.batch as usize) {
         let end = tasks.min(begin + args.batch);
         let batch = (begin..end).map(|number| NewTask { scheduled_at: Some(due(number)), ..task.clone() });
-        client.create(client.batch(batch.collect())?.into(), end - begin).await?;
+        ids.extend(client.create_batch(client.batch(batch.collect())?.into()).await?);
     }
     let left = (first - Utc::now()).to_std().map_err(|_| "creating the tasks took longer than they are ahead")?;
     tokio::time::sleep(left).await;
     let progress = Arc::new(Progress::default());
     watch(args, client, &progress, before, || Some(tasks.into())).await?;
     let mut starts: Vec<(DateTime<Utc>, DateTime<Utc>)> =
-        client.times(tasks as usize).await?.iter().map(|times| (times.started_at, times.due_at)).collect();
+        client.times(ids).await?.iter().map(|times| (times.started_at, times.due_at)).collect();
     starts.sort_unstable();
     let late_ms: Vec<f64> = starts.iter().map(|(started, due)| ms(*due, *started)).collect();
     let report = Report::new(format!("{tasks} tasks, known {} s and more ahead", LEAD.as_secs())).times(

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use taskmaster_openapi::task::NewTask;
+use uuid::Uuid;
 
 use super::BenchArgs;
 use super::client::Client;
 use super::figures::Report;
 use super::load::{Amount, Progress, Samples, create, watch};
 
-/// Tasks whose times are looked at: the newest ones.
-const SAMPLED_MAX: usize = 100_000;
 /// Tasks that wait at most while the rate is sustained.
 const WAITING_MAX: u64 = 20_000;
 
@@ -34,7 +33,7 @@ pub(super) async fn measure(args: &BenchArgs, client: &Client, task: &NewTask) -
         .rate("created", tasks as f64, created_in, "tasks")
         .rate("recorded", tasks as f64, recorded_in, "tasks")
         .times("create", create_ms, "a request");
-    times(report, client, tasks).await
+    times(report, client, progress.sample()).await
 }
 
 /// Creates all tasks as fast as possible, far ahead of their time.
@@ -74,7 +73,7 @@ pub(super) async fn measure_sustained(args: &BenchArgs, client: &Client, task: &
         .rate("first", within(Duration::ZERO, part), part, "tasks")
         .rate("last", within(seconds - part, seconds), part, "tasks")
         .times("create", create_ms, "a request");
-    times(report, client, tasks).await
+    times(report, client, progress.sample()).await
 }
 
 /// How many tasks were recorded by then.
@@ -85,9 +84,9 @@ fn at(samples: &Samples, moment: Instant) -> f64 {
     low as f64 + (high - low) as f64 * share.min(1.0)
 }
 
-async fn times(report: Report, client: &Client, tasks: u64) -> Result<Report, String> {
+async fn times(report: Report, client: &Client, tasks: Vec<Uuid>) -> Result<Report, String> {
     let (mut late_ms, mut end_to_end_ms) = (Vec::new(), Vec::new());
-    for times in client.times(SAMPLED_MAX.min(tasks as usize)).await? {
+    for times in client.times(tasks).await? {
         late_ms.push(times.late_ms());
         end_to_end_ms.push(times.end_to_end_ms());
     }

@@ -15,7 +15,7 @@ const SHARED_BUFFERS_MIN: u64 = 16 * MIB;
 pub(super) const WAL_FILE_MIB: &str = "4";
 
 /// What holds on every start, whatever the files in the data directory say.
-const FIXED: [(&str, &str); 22] = [
+const FIXED: [(&str, &str); 23] = [
     // Accepted means committed, power cuts included.
     ("fsync", "on"),
     ("synchronous_commit", "on"),
@@ -27,6 +27,8 @@ const FIXED: [(&str, &str); 22] = [
     ("max_connections", "100"),
     // Commits write their log themselves; this is for those that would not wait for it.
     ("wal_writer_delay", "1s"),
+    // Linux would write what has lain in its cache for 30 s all at once, and commits would wait for that.
+    ("backend_flush_after", "256kB"),
     // Solid-state disks, short statements.
     ("random_page_cost", "1.1"),
     ("jit", "off"),
