@@ -1,11 +1,11 @@
-//! What is generated from the contracts and committed: the OpenAPI documents and the Postman collection.
+//! What is generated from the contracts and committed: the OpenAPI documents, the Postman collection, and the page of problems.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use taskmaster_openapi::documents;
 
-use crate::postman;
+use crate::{postman, problems};
 
 /// Which document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -36,6 +36,7 @@ pub fn files() -> Result<Vec<(PathBuf, String)>, String> {
         files.push((PathBuf::from("openapi/v1").join(name), text));
     }
     files.extend(postman::files().map_err(|error| error.to_string())?);
+    files.push((PathBuf::from("docs/problems.md"), problems::page()));
     Ok(files)
 }
 
