@@ -181,7 +181,7 @@ impl<'a> Checker<'a> {
             }
         }
         let asked: HashSet<Uuid> = history.cancels_asked.iter().copied().collect();
-        let cancelled = self.cancelled_at();
+        let (cancelled, waited) = (self.cancelled_at(), history.waited_in_vain());
         for row in &history.rows {
             let spec = row.tags.first().and_then(|tag| self.specs.get(tag)).copied();
             let followed = states.get(&row.id).copied().unwrap_or_default();
@@ -197,8 +197,10 @@ impl<'a> Checker<'a> {
             self.outcomes(row, attempts);
             let losses = row.lost_workers + row.hand_backs + timeouts.get(&row.id).copied().unwrap_or(0);
             self.runs(row, followed.picks, losses);
-            // A worker that has not begun hands back what is cancelled.
-            let cause = !history.calm || row.status == TaskStatus::Cancelled;
+            // A worker that has not begun hands back what is cancelled, and what has waited for too long.
+            let waited = waited.get(&row.id).copied().unwrap_or(0);
+            let only_waited = losses == row.hand_backs && row.hand_backs <= waited;
+            let cause = !history.calm || row.status == TaskStatus::Cancelled || only_waited;
             self.expect(cause || losses == 0, Rule::LostWithoutCause, row.id, || {
                 format!("{losses} claims were lost, and nothing was broken")
             });
@@ -537,6 +539,20 @@ mod tests {
     #[test]
     fn the_checker_finds_claims_that_were_taken_away_while_nothing_was_broken() {
         found(Rule::LostWithoutCause, |h| h.calm = true);
+        let handed_back_after = |seconds: f64| {
+            move |h: &mut History| {
+                h.calm = true;
+                (h.rows[3].lost_workers, h.rows[3].hand_backs) = (0, 1);
+                h.executions.remove(5);
+                let retrying =
+                    |event: &&mut Event| event.task_id == Some(id(4)) && event.event_type == EventType::TaskRetrying;
+                h.events.iter_mut().find(retrying).unwrap().at = wall(seconds);
+            }
+        };
+        found(Rule::LostWithoutCause, handed_back_after(0.5));
+        let mut waited = good();
+        handed_back_after(1.0)(&mut waited);
+        assert_whole(&waited);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use taskmaster_openapi::task::TaskStatus;
 
 use super::checker::assert_whole;
-use super::history::{Spec, Stamp};
+use super::history::{Row, Spec, Stamp};
 use super::hits::{ENOUGH, Hits, Whose, volley};
 use super::load::{Book, Clients, Pace, hold_back};
 use super::support::{Scratch, until};
@@ -105,9 +105,12 @@ async fn wall_clocks_that_jump_by_an_hour_lose_no_task_and_no_worker_and_nothing
     world.finish(&mut history, END).await;
     assert_whole(&history);
     assert!(history.rows.iter().all(|row| row.lost_workers == 0), "a jump cost a worker");
-    // A task that is cancelled while it waits in a worker is handed back by it, to end. And a coordinator on a machine that is too
+    // A task that is cancelled while it waits in a worker is handed back by it, to end, and one that has waited for too long. And a coordinator on a machine that is too
     // busy for its own heartbeat hands back what it has just claimed: now and then, and not at every jump.
-    let back = history.rows.iter().filter(|row| row.hand_backs > 0 && row.status != TaskStatus::Cancelled);
+    let waited = history.waited_in_vain();
+    let in_vain = |row: &Row| waited.get(&row.id).is_some_and(|times| row.hand_backs <= *times);
+    let back = |row: &&Row| row.hand_backs > 0 && row.status != TaskStatus::Cancelled && !in_vain(row);
+    let back = history.rows.iter().filter(back);
     let times: HashSet<i64> = back.map(|row| row.claim).collect();
     let jumps = workers.times + coordinators.times;
     eprintln!("    handed back: {} times at {jumps} jumps", times.len());

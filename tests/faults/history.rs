@@ -1,7 +1,9 @@
 //! What happened, from three sides that know nothing of one another: the client that asked, the targets that did the work, and the
 //! database that kept the books.
 
-use chrono::{DateTime, Utc};
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Connection, PgConnection, Row as _};
 use taskmaster_openapi::event::{Event, EventType};
 use taskmaster_openapi::gateway::StatusCounts;
@@ -132,6 +134,29 @@ pub struct History {
     pub counters: StatusCounts,
     /// Nothing was broken meanwhile.
     pub calm: bool,
+}
+
+/// So long, and not a little less, a worker keeps what waits for a slot. Events say when they were left, some milliseconds after.
+const WAITED: TimeDelta = TimeDelta::milliseconds(900);
+
+impl History {
+    /// How often each task was handed back after it had waited for a slot for too long: nothing needs to be broken for that.
+    pub fn waited_in_vain(&self) -> HashMap<Uuid, i64> {
+        let mut picked: HashMap<Uuid, DateTime<Utc>> = HashMap::new();
+        let mut times: HashMap<Uuid, i64> = HashMap::new();
+        for event in &self.events {
+            let Some(task) = event.task_id else { continue };
+            let since = picked.remove(&task);
+            match event.event_type {
+                EventType::TaskPicked => drop(picked.insert(task, event.at)),
+                EventType::TaskRetrying if since.is_some_and(|since| event.at - since >= WAITED) => {
+                    *times.entry(task).or_default() += 1;
+                }
+                _ => {}
+            }
+        }
+        times
+    }
 }
 
 impl History {
