@@ -105,8 +105,9 @@ async fn wall_clocks_that_jump_by_an_hour_lose_no_task_and_no_worker_and_nothing
     world.finish(&mut history, END).await;
     assert_whole(&history);
     assert!(history.rows.iter().all(|row| row.lost_workers == 0), "a jump cost a worker");
-    // A task that is cancelled while it waits in a worker is handed back by it, to end, and one that has waited for too long. And a coordinator on a machine that is too
-    // busy for its own heartbeat hands back what it has just claimed: now and then, and not at every jump.
+    // A task that is cancelled while it waits in a worker is handed back by it, to end, and one that has waited for too long. And a
+    // coordinator on a machine that is too busy for its own heartbeat hands back what it has just claimed: now and then, and not at
+    // every jump.
     let waited = history.waited_in_vain();
     let in_vain = |row: &Row| waited.get(&row.id).is_some_and(|times| row.hand_backs <= *times);
     let back = |row: &&Row| row.hand_backs > 0 && row.status != TaskStatus::Cancelled && !in_vain(row);

@@ -157,9 +157,7 @@ impl History {
         }
         times
     }
-}
 
-impl History {
     /// Adds what the database knows. Nothing must be moving any more.
     pub async fn read_database(&mut self, url: &str) {
         let mut connection = PgConnection::connect(url).await.expect("the database");

@@ -10,7 +10,7 @@ use crate::board::reports::Outcome;
 
 /// So long a task that is due waits for a slot of its worker at most: several times what its coordinator reckons with, so that only
 /// what takes unlike longer than what came before it makes others wait so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a running task is stopped; decides what is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,22 +63,24 @@ impl Board {
     /// Takes nothing new from now on, and hands back what has not started.
     pub fn drain(&mut self, now: Instant) {
         self.draining = true;
-        while let Some(task) = self.waiting.pop_first() {
-            self.keep_outcome(super::claim_of(&task), Outcome::released(now));
-        }
+        while self.hand_back_first(now) {}
     }
 
     /// Hands back what has waited for a slot for [`PATIENCE`], while all of them were busy: another worker may have one. Whether that
     /// was any.
     pub fn hand_back_overdue(&mut self, now: Instant) -> bool {
         let mut any = false;
-        while self.overdue_from().is_some_and(|overdue| overdue <= now)
-            && let Some(task) = self.waiting.pop_first()
-        {
-            self.keep_outcome(super::claim_of(&task), Outcome::released(now));
+        while self.overdue_from().is_some_and(|overdue| overdue <= now) && self.hand_back_first(now) {
             any = true;
         }
         any
+    }
+
+    /// Hands back what waits first; `false` when nothing does.
+    fn hand_back_first(&mut self, now: Instant) -> bool {
+        let Some(task) = self.waiting.pop_first() else { return false };
+        self.keep_outcome(super::claim_of(&task), Outcome::released(now));
+        true
     }
 
     /// When what waits first will have waited for too long; `None` when it does not wait for a slot.
