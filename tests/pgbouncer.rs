@@ -64,14 +64,14 @@ const NOTE_SETTINGS: &str = "
 create table noted (at text, settings text);
 create function note() returns trigger language plpgsql as $$ begin
     insert into noted select tg_table_name, string_agg(name || ' ' || current_setting(name), ', ' order by name)
-      from unnest(array['statement_timeout', 'idle_in_transaction_session_timeout', 'enable_seqscan', 'enable_hashjoin',
+      from unnest(array['statement_timeout', 'idle_in_transaction_session_timeout', 'enable_seqscan', 'enable_bitmapscan', 'enable_hashjoin',
                         'enable_mergejoin', 'jit', 'TimeZone']) as name;
     return null;
 end $$;
 create trigger note after insert on tasks for each statement execute function note();
 create trigger note after insert on claims for each statement execute function note();";
 
-const SETTINGS: &str = "TimeZone UTC, enable_hashjoin off, enable_mergejoin off, enable_seqscan off, \
+const SETTINGS: &str = "TimeZone UTC, enable_bitmapscan off, enable_hashjoin off, enable_mergejoin off, enable_seqscan off, \
     idle_in_transaction_session_timeout 10s, jit off, statement_timeout 30s";
 
 #[tokio::test]

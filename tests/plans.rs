@@ -319,6 +319,50 @@ async fn what_was_planned_while_there_were_no_tasks_reads_no_more_when_there_are
     fixture.stop().await;
 }
 
+/// Tasks that are due at once, of which a claim takes the first few.
+const WAITING: usize = 20_000;
+
+#[tokio::test]
+async fn a_claim_that_was_planned_for_an_empty_table_reads_no_more_than_it_takes_when_many_are_due() {
+    let fixture = Fixture::new().await;
+    fixture.run("alter table tasks set (autovacuum_enabled = off)").await;
+    // As it is when everything of a burst has ended: some pages, and no rows.
+    let store = fixture.store();
+    store.create_ids(&(0..WAITING).map(|_| task("default", 0, Due::Now)).collect::<Vec<_>>()).await.unwrap();
+    fixture.run("vacuum analyze tasks").await;
+    fixture.run("delete from tasks").await;
+    fixture.run("vacuum (analyze, truncate off) tasks").await;
+    store.create_ids(&(0..WAITING).map(|_| task("default", 0, Due::Now)).collect::<Vec<_>>()).await.unwrap();
+    store.close().await;
+    let taken = fixture.within(PER_TASK * BATCH as i64 + BESIDES, "the claim", async |store| claim(store, BATCH).await);
+    assert_eq!(taken.await.len(), BATCH);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_claim_leaves_each_task_on_its_page_and_in_its_place_in_the_indexes() {
+    let fixture = Fixture::new().await;
+    let store = fixture.store();
+    store.create_ids(&(0..10 * BATCH).map(|_| task("default", 0, Due::Now)).collect::<Vec<_>>()).await.unwrap();
+    let claimed = claim(&store, 10 * BATCH).await;
+    store.close().await;
+    let moved =
+        "select n_tup_upd - n_tup_hot_upd from pg_stat_user_tables where relname = 'tasks' and n_tup_upd >= 1000";
+    let moved = async || sqlx::query_scalar::<_, i64>(moved).fetch_optional(&fixture.sql).await.unwrap();
+    // Servers tell their counts when a connection has ended.
+    let told = async {
+        loop {
+            match moved().await {
+                Some(moved) => return moved,
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let moved = tokio::time::timeout(Duration::from_secs(20), told).await.unwrap();
+    assert!(moved <= BATCH as i64 / 10, "{moved} of {} were written to other pages", claimed.len());
+    fixture.stop().await;
+}
+
 /// Batches of events, and tasks that end, while a transaction is open.
 const BATCHES_WHILE_HELD: usize = 300;
 const ENDED_WHILE_HELD: usize = 20 * BATCH;

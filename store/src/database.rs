@@ -156,6 +156,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (18, "history_statistics", include_str!("../../migrations/0018_history_statistics.sql")),
     (19, "told_afterwards", include_str!("../../migrations/0019_told_afterwards.sql")),
     (20, "lz4", include_str!("../../migrations/0020_lz4.sql")),
+    (21, "room_for_claims", include_str!("../../migrations/0021_room_for_claims.sql")),
 ];
 
 fn migrator() -> Migrator {
@@ -222,6 +223,9 @@ set tcp_user_timeout = '20s';
 set enable_seqscan = off;
 set enable_hashjoin = off;
 set enable_mergejoin = off;
+-- What is due is read in the order of its index, as far as it is asked for: where a plan takes the table for empty, a bitmap of all that
+-- waits, sorted, looks no dearer. The index of claims by their lanes can be read no other way, and still is.
+set enable_bitmapscan = off;
 -- There is one good plan for each, whatever its parameters: PostgreSQL made some of them anew for every call.
 set plan_cache_mode = force_generic_plan;
 set jit = off;
