@@ -246,19 +246,20 @@ impl Pair {
     }
 
     async fn claim(&mut self) {
-        let seats: Vec<String> = (0..self.random.random_range(1..6)).map(|_| self.any_worker()).collect();
+        let workers: Vec<String> = (0..self.random.random_range(1..6)).map(|_| self.any_worker()).collect();
+        let seats: Vec<usize> = (0..workers.len()).collect();
         let lanes = self.store.lanes().await.unwrap();
         let bands: Vec<BandFrom> = Band::of(lanes.iter().map(|lane| lane.id))
             .map(|band| BandFrom { band, low_water: None, max: usize::MAX })
             .collect();
         let waiting = self.model.values().filter(|task| task.status == TaskStatus::Queued).count();
-        let claimed = self.store.claim(self.coordinator, &bands, &seats, 0.0).await.unwrap().tasks;
-        self.log.push(format!("claim {seats:?}: {}", claimed.len()));
-        assert_eq!(claimed.len(), waiting.min(seats.len()));
+        let claimed = self.store.claim(self.coordinator, &bands, &workers, &seats, 0.0).await.unwrap().tasks;
+        self.log.push(format!("claim {workers:?}: {}", claimed.len()));
+        assert_eq!(claimed.len(), waiting.min(workers.len()));
         for task in claimed {
             let shape = self.model.get_mut(&task.task_id).expect("a task that was created");
             assert_eq!((shape.status, task.attempt), (TaskStatus::Queued, shape.attempt + 1));
-            shape.picked(task.claim, &seats[task.seat]);
+            shape.picked(task.claim, &workers[task.seat]);
         }
     }
 

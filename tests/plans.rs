@@ -192,7 +192,7 @@ async fn claim_from(store: &Store, seats: usize, low_water: Option<Mark>) -> Vec
     let lanes = store.lanes().await.unwrap();
     let bands: Vec<BandFrom> =
         Band::of(lanes.iter().map(|lane| lane.id)).map(|band| BandFrom { band, low_water, max: usize::MAX }).collect();
-    let claimed = store.claim(Uuid::now_v7(), &bands, &vec![WORKER.to_owned(); seats], 0.0).await.unwrap();
+    let claimed = store.claim(Uuid::now_v7(), &bands, &[WORKER.to_owned()], &vec![0; seats], 0.0).await.unwrap();
     assert!(!claimed.is_stale);
     claimed.tasks
 }
@@ -436,8 +436,8 @@ async fn a_claim_that_begins_where_the_last_one_ended_walks_over_nothing_of_the_
     let (band, last) = (claimed[0].band, claimed.iter().map(mark).max());
     assert!(claimed.iter().all(|task| Some(task.run_at) == last.map(|last| last.run_at)), "all are due at one moment");
     let from = BandFrom { band, low_water: last, max: usize::MAX };
-    let seats = vec![WORKER.to_owned(); 10];
-    let step = async |store: &Store| store.claim(Uuid::now_v7(), &[from], &seats, 0.0).await.unwrap().tasks;
+    let workers = [WORKER.to_owned()];
+    let step = async |store: &Store| store.claim(Uuid::now_v7(), &[from], &workers, &[0; 10], 0.0).await.unwrap().tasks;
     let next = fixture.within(100, "claiming on", step).await;
     assert!(next.len() == 10 && next.iter().all(|task| Some(mark(task)) > last));
     fixture.stop().await;

@@ -101,7 +101,7 @@ async fn claim(store: &Store, seats: usize) -> Claimed {
     let bands: Vec<BandFrom> = Band::of(lanes.iter().map(|lane| lane.id))
         .map(|band| BandFrom { band, low_water: None, max: usize::MAX })
         .collect();
-    store.claim(Uuid::now_v7(), &bands, &vec![WORKER.to_owned(); seats], 0.0).await.unwrap()
+    store.claim(Uuid::now_v7(), &bands, &[WORKER.to_owned()], &vec![0; seats], 0.0).await.unwrap()
 }
 
 /// As a coordinator does it: when something has been set meanwhile, it reads that, and claims again.

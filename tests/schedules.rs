@@ -76,8 +76,8 @@ impl Fixture {
         let bands: Vec<BandFrom> = Band::of(lanes.iter().map(|lane| lane.id))
             .map(|band| BandFrom { band, low_water: None, max: usize::MAX })
             .collect();
-        let seats = vec!["w".to_owned(); 100];
-        let claimed = self.store.claim(Uuid::now_v7(), &bands, &seats, 0.0).await.unwrap().tasks;
+        let workers = ["w".to_owned()];
+        let claimed = self.store.claim(Uuid::now_v7(), &bands, &workers, &[0; 100], 0.0).await.unwrap().tasks;
         assert!(!claimed.is_empty(), "nothing is due");
         for task in claimed {
             assert_eq!(self.report(&task, status).await, ReportCode::Recorded);

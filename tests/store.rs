@@ -47,8 +47,8 @@ impl Fixture {
     /// Claims up to so many tasks for one worker, from all bands there are.
     async fn claim(&self, worker: &str, tasks: usize) -> Vec<ClaimedTask> {
         let bands = bands(&self.store).await;
-        let seats = vec![worker.to_owned(); tasks];
-        let mut claimed = self.store.claim(Uuid::now_v7(), &bands, &seats, 0.0).await.unwrap().tasks;
+        let workers = [worker.to_owned()];
+        let mut claimed = self.store.claim(Uuid::now_v7(), &bands, &workers, &vec![0; tasks], 0.0).await.unwrap().tasks;
         claimed.sort_by_key(|task| task.seat);
         claimed
     }
@@ -128,8 +128,8 @@ async fn a_claim_looks_only_at_its_bands_and_takes_no_more_than_there_are_seats(
     }
     let lane = fixture.store.lanes().await.unwrap()[0].id;
     let band = BandFrom { band: Band { lane, priority: 0 }, low_water: None, max: usize::MAX };
-    let seats = vec!["a".to_owned(), "b".to_owned()];
-    let claimed = fixture.store.claim(Uuid::now_v7(), &[band], &seats, 0.0).await.unwrap().tasks;
+    let workers = ["a".to_owned(), "b".to_owned()];
+    let claimed = fixture.store.claim(Uuid::now_v7(), &[band], &workers, &[1, 0], 0.0).await.unwrap().tasks;
     assert_eq!(claimed.len(), 2);
     assert!(claimed.iter().all(|task| task.band.priority == 0 && task.attempt == 1));
     let workers: Vec<usize> = claimed.iter().map(|task| task.seat).collect();
@@ -179,7 +179,7 @@ async fn what_was_claimed_ahead_of_its_time_and_handed_back_keeps_its_time() {
     let later = TaskToCreate { due: Due::After(Duration::from_secs(30)), ..task(0) };
     let created = fixture.store.create(std::slice::from_ref(&later)).await.unwrap().remove(0);
     let bands = bands(&fixture.store).await;
-    let claimed = fixture.store.claim(Uuid::now_v7(), &bands, &["w".to_owned()], 60_000.0).await.unwrap().tasks;
+    let claimed = fixture.store.claim(Uuid::now_v7(), &bands, &["w".to_owned()], &[0], 60_000.0).await.unwrap().tasks;
     let claim = TaskClaim { task_id: claimed[0].task_id, claim: claimed[0].claim };
     assert_eq!(fixture.store.hand_back(&[claim]).await.unwrap(), 1);
     let task = fixture.store.get(later.id).await.unwrap().unwrap();
@@ -282,7 +282,10 @@ async fn a_coordinator_rescues_what_it_has_claimed_and_what_the_dead_have_and_al
     let claim = async |coordinator: Uuid| {
         fixture.create(5).await;
         let bands = bands(&fixture.store).await;
-        assert_eq!(fixture.store.claim(coordinator, &bands, &["w".to_owned()], 0.0).await.unwrap().tasks.len(), 1);
+        assert_eq!(
+            fixture.store.claim(coordinator, &bands, &["w".to_owned()], &[0], 0.0).await.unwrap().tasks.len(),
+            1
+        );
     };
     let rescue = async |of: Option<Uuid>, lease: f64, unstarted: f64| {
         fixture.store.rescue(&limits(of, lease, unstarted)).await.unwrap()

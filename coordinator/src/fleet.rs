@@ -296,9 +296,9 @@ impl Fleet {
         rooms.iter().map(|room| if is_enough || !has_work_ahead(room) { room.tasks } else { 0 }).collect()
     }
 
-    /// Seats for at most `max` tasks: one after another to the workers in turn, each within its room. The turn is always that of
-    /// the worker which has had the fewest.
-    pub fn seats(&self, workers: &[String], max: usize, now: Instant) -> Vec<String> {
+    /// Seats for at most `max` tasks, each the place of its worker among these: one after another to the workers in turn, each
+    /// within its room. The turn is always that of the worker which has had the fewest.
+    pub fn seats(&self, workers: &[String], max: usize, now: Instant) -> Vec<usize> {
         let member = |id: &String| self.members.get(id);
         let mut rooms = self.rooms_worth_a_claim(workers, max, now);
         let turns = |(at, id): (usize, &String)| Some(Reverse((member(id)?.turns_within(self.most_turns), at)));
@@ -308,7 +308,7 @@ impl Fleet {
             let Some(Reverse((turns, at))) = order.pop() else { break };
             if rooms[at] > 0 {
                 rooms[at] -= 1;
-                seats.push(workers[at].clone());
+                seats.push(at);
                 order.push(Reverse((turns + 1, at)));
             }
         }
@@ -353,10 +353,10 @@ mod tests {
         let mut given = Vec::new();
         for number in 0..9 {
             let seat = fleet.seats(&ids, 1, now).remove(0);
-            fleet.give(&seat, claim(number), 1, now);
+            fleet.give(&ids[seat], claim(number), 1, now);
             given.push(seat);
         }
-        assert_eq!(given, ["w00", "w01", "w02", "w00", "w01", "w02", "w00", "w01", "w02"]);
+        assert_eq!(given, [0, 1, 2, 0, 1, 2, 0, 1, 2]);
     }
 
     #[test]
@@ -366,7 +366,7 @@ mod tests {
         let mut numbers = 0..;
         let mut give = |fleet: &mut Fleet, count: usize| {
             let seats = fleet.seats(&ids, count, now);
-            let given = seats.iter().map(|id| (id.clone(), claim(numbers.next().unwrap())));
+            let given = seats.iter().map(|place| (ids[*place].clone(), claim(numbers.next().unwrap())));
             let given: Vec<(String, TaskClaim)> = given.collect();
             given.iter().for_each(|(id, claim)| fleet.give(id, *claim, 1, now));
             given
@@ -469,7 +469,7 @@ mod tests {
         fleet.sign("w02", sign(5, abilities(true, &[])), now);
         let ids = fleet.ids();
         claims(205..210).into_iter().for_each(|claim| fleet.give("w00", claim, 1, now));
-        assert_eq!(fleet.seats(&ids, 1_000, now), ["w02"; 5]);
+        assert_eq!(fleet.seats(&ids, 1_000, now), [2; 5]);
         fleet.settle("w01", &claims(39..45));
         assert_eq!(fleet.seats(&ids, 1_000, now).len(), 55 + 45 + 5);
         assert_eq!(fleet.seats(&ids, 80, now).len(), 80);
@@ -480,7 +480,7 @@ mod tests {
         let now = Instant::now();
         let (mut fleet, ids) = fleet(&[2, 2], now);
         fleet.close("w00");
-        assert_eq!(fleet.seats(&ids, 100, now), ["w01", "w01"]);
+        assert_eq!(fleet.seats(&ids, 100, now), [1, 1]);
         fleet.sign("w00", sign(2, abilities(true, &[])), now);
         assert_eq!(fleet.seats(&ids, 100, now).len(), 4);
     }
@@ -597,7 +597,7 @@ mod tests {
             let (fleet, ids) = fleet(&slots, now);
             let seats = fleet.seats(&ids, max, now);
             prop_assert_eq!(seats.len(), max.min(slots.iter().sum()));
-            let counts: Vec<usize> = ids.iter().map(|id| seats.iter().filter(|s| *s == id).count()).collect();
+            let counts: Vec<usize> = (0..ids.len()).map(|at| seats.iter().filter(|s| **s == at).count()).collect();
             let most = counts.iter().max().copied().unwrap_or(0);
             for (count, room) in counts.iter().zip(&slots) {
                 prop_assert!(count <= room && (count == room || count + 1 >= most));

@@ -310,7 +310,7 @@ impl Poller {
             if seats.is_empty() {
                 continue;
             }
-            more |= self.claim(&bands, seats).await?;
+            more |= self.claim(&bands, &group.workers, &seats).await?;
         }
         Ok(more && !self.coordinator.shutdown.is_requested())
     }
@@ -348,11 +348,11 @@ impl Poller {
         bands.retain(|b| b.max > 0);
     }
 
-    async fn claim(&mut self, bands: &[BandFrom], seats: Vec<String>) -> Result<bool, StoreError> {
+    async fn claim(&mut self, bands: &[BandFrom], workers: &[String], seats: &[usize]) -> Result<bool, StoreError> {
         let horizon_ms = HORIZON.as_secs_f64() * 1000.0;
         let is_from_below = bands.iter().any(|b| self.bands.get(&b.band).is_some_and(|watch| watch.below));
         let began = Instant::now();
-        let claimed = self.coordinator.store.claim(self.coordinator.id, bands, &seats, horizon_ms).await;
+        let claimed = self.coordinator.store.claim(self.coordinator.id, bands, workers, seats, horizon_ms).await;
         self.note_claim(&claimed);
         let claimed = claimed?;
         if is_from_below {
@@ -371,7 +371,7 @@ impl Poller {
             self.gates.hold_back(held.lane, now + Duration::from_secs_f64(held.ms / 1000.0));
         }
         self.raise_marks(&claimed);
-        self.send(claimed, &seats);
+        self.send(claimed, workers, seats);
         if exhausted {
             // What is held back stays hot.
             let rest = bands.iter().filter(|b| !self.gates.is_held_back(b.band.lane) && !parted.contains(&b.band));
@@ -443,23 +443,23 @@ impl Poller {
     }
 
     /// Puts each task on the line to its worker.
-    fn send(&self, claimed: Claimed, seats: &[String]) {
+    fn send(&self, claimed: Claimed, workers: &[String], seats: &[usize]) {
         let claimed_at = Instant::now();
-        let mut parcels: BTreeMap<String, Vec<Parcel>> = BTreeMap::new();
+        let mut parcels: BTreeMap<&String, Vec<Parcel>> = BTreeMap::new();
         let mut shared = self.coordinator.shared();
         let mut tasks = claimed.tasks;
         // In the order of the seats, so that the last turn is the last one taken.
         tasks.sort_unstable_by_key(|task| task.seat);
         for task in tasks {
-            let Some(worker_id) = seats.get(task.seat) else { continue };
+            let Some(worker_id) = seats.get(task.seat).and_then(|place| workers.get(*place)) else { continue };
             let claim = TaskClaim { task_id: task.task_id, claim: task.claim };
             shared.fleet.give(worker_id, claim, task.band.lane, claimed_at);
             shared.count_up(task.claim, 1);
-            parcels.entry(worker_id.clone()).or_default().push(Parcel { task, claimed_at });
+            parcels.entry(worker_id).or_default().push(Parcel { task, claimed_at });
         }
         for (worker_id, parcels) in parcels {
             // A worker that left meanwhile has no line: its tasks are stranded with it, and rescued with the rest.
-            match shared.lines.get(&worker_id) {
+            match shared.lines.get(worker_id) {
                 Some(line) => drop(line.parcels.send(parcels)),
                 None => self.coordinator.sweep.notify_one(),
             }

@@ -110,7 +110,9 @@ pub(crate) struct Asked<'a> {
     pub bands: &'a [BandFrom],
     /// Lanes of queues with limits.
     pub counted: &'a [i32],
-    pub seats: &'a [String],
+    pub workers: &'a [String],
+    /// Places among `workers`.
+    pub seats: &'a [usize],
     pub horizon_ms: f64,
 }
 
@@ -171,7 +173,7 @@ select h.version, now() as now, p.id, p.lane, p.priority, p.run_at, p.attempt, p
 
 impl Store {
     /// Claims due tasks for workers: at most one a seat, and within the limits of queues. The first seat gets the task that is first in line.
-    /// `seats` are worker ids; one worker may have several. Tasks count as due `horizon_ms` before their time.
+    /// Each seat is a place among `workers`; one worker may have several. Tasks count as due `horizon_ms` before their time.
     ///
     /// # Errors
     /// When the database is not available.
@@ -179,11 +181,12 @@ impl Store {
         &self,
         coordinator_id: Uuid,
         bands: &[BandFrom],
-        seats: &[String],
+        workers: &[String],
+        seats: &[usize],
         horizon_ms: f64,
     ) -> Result<Claimed, StoreError> {
         let version = self.queue_book().version;
-        let asked = Asked { coordinator_id, version, bands, counted: &[], seats, horizon_ms };
+        let asked = Asked { coordinator_id, version, bands, counted: &[], workers, seats, horizon_ms };
         let limited = self.limited_among(bands);
         let claimed = match limited.is_empty() {
             true => {
@@ -285,12 +288,8 @@ pub(crate) fn columns(bands: &[BandFrom]) -> Columns {
 pub(crate) async fn claim_on(connection: &mut PgConnection, asked: &Asked<'_>) -> Result<Claimed, StoreError> {
     let (lanes, priorities, low, low_ids) = columns(asked.bands);
     let max: Vec<i32> = asked.bands.iter().map(|b| i32::try_from(b.max).unwrap_or(i32::MAX)).collect();
-    // A place in an array of texts is found by walking there: seats name their workers by number.
-    let mut workers: Vec<&String> = asked.seats.iter().collect();
-    workers.sort_unstable();
-    workers.dedup();
-    let number = |seat: &String| workers.partition_point(|worker| *worker < seat) as i32 + 1;
-    let seats: Vec<i32> = asked.seats.iter().map(number).collect();
+    // Arrays begin at 1 there. A place in one of texts is found by walking there: so each worker is in it once.
+    let seats: Vec<i32> = asked.seats.iter().map(|place| *place as i32 + 1).collect();
     let rows = sqlx::query(CLAIM)
         .bind(lanes)
         .bind(priorities)
@@ -299,7 +298,7 @@ pub(crate) async fn claim_on(connection: &mut PgConnection, asked: &Asked<'_>) -
         .bind(asked.coordinator_id)
         .bind(asked.horizon_ms)
         .bind(AGING_SECONDS)
-        .bind(&workers)
+        .bind(asked.workers)
         .bind(max)
         .bind(asked.version)
         .bind(asked.counted)
