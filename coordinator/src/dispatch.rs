@@ -145,8 +145,12 @@ async fn delivered(coordinator: &Coordinator, worker_id: &str, parcels: &[Parcel
     coordinator.shared().fleet.take(worker_id, &taken, Instant::now());
     let back: Vec<TaskClaim> = parcels.iter().map(Parcel::claim).filter(|claim| !taken.contains(claim)).collect();
     if !back.is_empty() {
-        // It has less room than was thought: nothing more until it says again what it has.
-        coordinator.shared().fleet.close(worker_id);
+        let had_no_room = answer.results.iter().filter(|r| r.code == SubmitCode::NoRoom).count() == back.len();
+        match had_no_room {
+            true => coordinator.shared().fleet.fill(worker_id, back.len()),
+            // Nothing more until it says again what it has.
+            false => coordinator.shared().fleet.close(worker_id),
+        }
         coordinator.hand_back(worker_id, back).await;
     }
     if !answer.reports.is_empty() {

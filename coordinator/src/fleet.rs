@@ -185,6 +185,13 @@ impl Fleet {
         member.closed = sign.closed;
     }
 
+    /// The worker had no room for so many of those that it was given: until its next heartbeat it holds no more than the others.
+    pub fn fill(&mut self, worker_id: &str, refused: usize) {
+        if let Some(member) = self.members.get_mut(worker_id) {
+            member.capacity = member.capacity.min(member.outstanding.len().saturating_sub(refused));
+        }
+    }
+
     /// The worker gets nothing until its next heartbeat.
     pub fn close(&mut self, worker_id: &str) {
         if let Some(member) = self.members.get_mut(worker_id) {
@@ -574,6 +581,20 @@ mod tests {
         let later = now + Duration::from_secs(1);
         assert_eq!(fleet.missing("w00", &[], later, now), []);
         assert_eq!(fleet.missing("w00", &[], now, later), [claim(1)]);
+    }
+
+    #[test]
+    fn a_worker_that_had_no_room_is_given_what_it_took_and_no_more_until_its_next_heartbeat() {
+        let now = Instant::now();
+        let (mut fleet, ids) = fleet(&[5], now);
+        (0..5).for_each(|number| fleet.give("w00", claim(number), 1, now));
+        fleet.fill("w00", 2);
+        assert_eq!(fleet.settle("w00", &[claim(3), claim(4)]).len(), 2, "the two that it did not take");
+        assert_eq!(fleet.seats(&ids, 100, now).len(), 0);
+        fleet.settle("w00", &[claim(0)]);
+        assert_eq!(fleet.seats(&ids, 100, now).len(), 1, "in place of one that has ended");
+        fleet.sign("w00", Sign { room: 3, held: vec![claim(1), claim(2)], ..sign(5, abilities(true, &[])) }, now);
+        assert_eq!(fleet.seats(&ids, 100, now).len(), 3);
     }
 
     #[test]

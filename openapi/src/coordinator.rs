@@ -65,7 +65,8 @@ pub struct HeartbeatRequest {
     #[serde(deserialize_with = "crate::whole::number")]
     #[schema(minimum = 1, maximum = 1000)]
     pub slots: i64,
-    /// Tasks it would still take now, waiting ones included.
+    /// Tasks it would still take now, waiting ones included; best less by those whose outcome nobody has acknowledged, which coordinators
+    /// count until it is recorded.
     #[serde(deserialize_with = "crate::whole::number")]
     #[schema(minimum = 0, maximum = 10000)]
     pub room: i64,

@@ -67,6 +67,23 @@ async fn a_worker_in_javascript_joins_through_the_gateway_and_runs_tasks() {
     works(&system, &system.api.url, NODE).await;
 }
 
+#[tokio::test]
+async fn a_worker_that_takes_fewer_than_it_has_room_for_is_given_the_rest_as_it_gets_through_with_them() {
+    let source = std::fs::read_to_string(format!("{}/worker/examples/worker.py", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let modest = source.replacen("if room() == 0:", "if len(waiting) + len(running) > 1:", 1);
+    assert_ne!(modest, source);
+    let system = System::builder().workers(0).start().await;
+    let mut command = Command::new("python3");
+    command.args(["-c", &modest, "--coordinator", &system.coordinator_urls[0], "--join-token", JOIN_TOKEN]);
+    let _worker = Process::spawn_command("a modest worker", command);
+    system.workers_listed(1).await;
+    let target = Target::quick().await;
+    let ids = system.api.create_batch(&vec![target.task(); 300]).await;
+    // Were it given none until its next heartbeat, 5 s later, each time that it has not taken all, it would take minutes.
+    system.api.all_ended(&ids).await;
+    assert!(target.count() == 300 && target.most_in_progress() <= 2, "{}", target.most_in_progress());
+}
+
 /// Commands of docs/workers.md that other tests run: which, and where.
 const TESTED_ELSEWHERE: [(&str, &str); 3] = [
     ("python3 worker/examples/worker.py ", "above"),

@@ -142,7 +142,8 @@ impl Heart {
         HeartbeatRequest {
             address: advertised.to_owned(),
             slots: self.profile.slots,
-            room: i64::try_from(counts.room).unwrap_or(i64::MAX),
+            // Whoever pushes counts what is held until its outcome is recorded: with it this is all that may be held.
+            room: i64::try_from(counts.room.saturating_sub(counts.ended)).unwrap_or(i64::MAX),
             abilities: self.profile.abilities.clone(),
             labels: self.profile.labels.iter().cloned().collect(),
             push_secret: self.profile.push_secret.expose().to_owned(),
