@@ -93,6 +93,7 @@ pub struct Up {
     /// Where the API is.
     pub api: SocketAddr,
     database: Database,
+    store: Store,
     gateway: Part,
     coordinator: Part,
     workers: Arc<Workers>,
@@ -144,9 +145,9 @@ impl Up {
         // What the parts themselves say as soon as they run: until then nothing is ready.
         health.waiting("database", "not asked yet");
         let coordinator = start_coordinator(coordinator_listener, store.clone(), &token, health.clone())?;
-        let gateway = start_gateway(args, gateway_listener, store, workers.clone(), health.clone())?;
+        let gateway = start_gateway(args, gateway_listener, store.clone(), workers.clone(), health.clone())?;
         workers.set(args.workers.into()).await?;
-        let up = Self { api, database, gateway, coordinator, workers };
+        let up = Self { api, database, store, gateway, coordinator, workers };
         match shutdown.or_stop(up.ready(&health)).await {
             Some(Ok(())) => Ok(Some(up)),
             Some(Err(error)) => {
@@ -217,6 +218,8 @@ impl Up {
         self.gateway.stop().await;
         self.workers.stop().await;
         self.coordinator.stop().await;
+        // A server that stops under a connection is something to warn of.
+        self.store.close().await;
         self.database.stop().await;
     }
 }

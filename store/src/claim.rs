@@ -189,11 +189,7 @@ impl Store {
         let asked = Asked { coordinator_id, version, bands, counted: &[], workers, seats, horizon_ms };
         let limited = self.limited_among(bands);
         let claimed = match limited.is_empty() {
-            true => {
-                let mut connection = self.pool.acquire().await?;
-                let claimed = claim_on(&mut connection, &asked).await;
-                connection.answered(claimed)?
-            }
+            true => self.pool.ask(async |connection| claim_on(connection, &asked).await).await?,
             false => self.claim_within_limits(&asked, limited).await?,
         };
         if !claimed.tasks.is_empty() {

@@ -14,6 +14,9 @@ use crate::error::StoreError;
 use crate::pool::{Pool, TRUSTED, Transaction};
 use crate::replica::Replica;
 
+/// How long connections that are in use may take to be given back when all are closed.
+const CLOSED_WITHIN: Duration = Duration::from_secs(2);
+
 /// Settings of the database connections; the defaults are the reference's.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DatabaseArgs {
@@ -128,9 +131,17 @@ impl Store {
         migrator().run(pool).await
     }
 
-    /// Closes all connections.
+    /// Closes all connections, once they are given back; what takes longer than a few seconds is left to itself.
     pub async fn close(&self) {
-        self.pool.close().await;
+        let replica = async {
+            if let Some(replica) = &self.replica {
+                replica.pool.close().await;
+            }
+        };
+        let closing = futures::future::join(self.pool.close(), replica);
+        if tokio::time::timeout(CLOSED_WITHIN, closing).await.is_err() {
+            tracing::warn!("connections to the database are still in use");
+        }
     }
 }
 

@@ -164,9 +164,7 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn events_head(&self) -> Result<i64, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let answer = head(&mut connection).await;
-        connection.answered(answer)
+        self.pool.ask(async |connection| head(connection).await).await
     }
 
     /// Events with numbers above `after`, in order: some more than `limit` at most, since batches are not cut.
@@ -174,9 +172,7 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn events_after(&self, after: i64, limit: i64) -> Result<EventPage, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let answer = self.events_after_on(&mut connection, after, limit).await;
-        connection.answered(answer)
+        self.pool.ask(async |connection| self.events_after_on(connection, after, limit).await).await
     }
 
     pub(crate) async fn events_after_on(

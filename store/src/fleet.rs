@@ -185,9 +185,7 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn workers(&self) -> Result<Vec<Worker>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let answer = self.workers_on(&mut connection, Duration::ZERO).await;
-        connection.answered(answer)
+        self.pool.ask(async |connection| self.workers_on(connection, Duration::ZERO).await).await
     }
 
     /// Those that were there by what a database knows that may be of so long ago.

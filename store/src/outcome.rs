@@ -220,9 +220,8 @@ impl Store {
         let mut touched = HashMap::with_capacity(reports.len());
         if plan.slow.is_empty() {
             // One statement is a transaction by itself.
-            let mut connection = self.pool.acquire().await?;
-            let done = start_and_complete(&mut connection, &plan, &mut touched).await;
-            connection.answered(done)?;
+            let alone = async |connection: &mut PgConnection| start_and_complete(connection, &plan, &mut touched).await;
+            self.pool.ask(alone).await?;
         } else {
             let mut transaction = self.begin().await?;
             start_and_complete(&mut transaction, &plan, &mut touched).await?;

@@ -69,6 +69,19 @@ impl Pool {
         acquired.await.unwrap_or(Err(Error::PoolTimedOut))
     }
 
+    /// Asks something over one connection, and leaves that to whoever comes next if it went well.
+    ///
+    /// # Errors
+    /// When no connection can be had in time, and those of what is asked.
+    pub async fn ask<T, E: From<Error>>(
+        &self,
+        what: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut lease = self.acquire().await?;
+        let answer = what(&mut lease).await;
+        lease.answered(answer)
+    }
+
     /// A transaction on a connection of its own.
     ///
     /// It begins in a task of its own: a `begin` that is given up before its answer would leave its connection within a transaction

@@ -121,9 +121,7 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn get(&self, id: Uuid) -> Result<Option<Task>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let answer = self.get_on(&mut connection, id).await;
-        connection.answered(answer)
+        self.pool.ask(async |connection| self.get_on(connection, id).await).await
     }
 
     pub(crate) async fn get_on(&self, connection: &mut PgConnection, id: Uuid) -> Result<Option<Task>, StoreError> {
@@ -160,9 +158,7 @@ impl Store {
         before: Option<Uuid>,
         page_size: i64,
     ) -> Result<TaskPage, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let answer = self.list_on(&mut connection, filter, before, page_size).await;
-        connection.answered(answer)
+        self.pool.ask(async |connection| self.list_on(connection, filter, before, page_size).await).await
     }
 
     pub(crate) async fn list_on(
@@ -188,9 +184,7 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn attempts(&self, id: Uuid) -> Result<Option<Vec<Attempt>>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let answer = self.attempts_on(&mut connection, id).await;
-        connection.answered(answer)
+        self.pool.ask(async |connection| self.attempts_on(connection, id).await).await
     }
 
     pub(crate) async fn attempts_on(

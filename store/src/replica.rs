@@ -59,7 +59,7 @@ struct Mark {
 /// A server that follows the primary.
 #[derive(Debug)]
 pub(crate) struct Replica {
-    pool: Pool,
+    pub(crate) pool: Pool,
     backlogs: Backlogs,
     age_max: Duration,
     /// Whether it answered when it was asked last: nobody's request waits for one that does not.
@@ -159,7 +159,8 @@ impl Store {
         let read = async {
             let current = (&self.replica, self.current_replica().await?);
             let (Some(known), Some((mut replica, age))) = current else { return Ok(None) };
-            Ok(Some(Seen::aged(age, self.stats_on(&mut replica, &known.backlogs, age).await?)))
+            let stats = self.stats_on(&mut replica, &known.backlogs, age).await;
+            Ok(Some(Seen::aged(age, replica.answered(stats)?)))
         };
         match self.said_by_replica(read).await {
             Some(seen) => Ok(seen),
@@ -174,7 +175,8 @@ impl Store {
     pub async fn read_workers(&self) -> Result<Seen<Vec<Worker>>, StoreError> {
         let read = async {
             let Some((mut replica, age)) = self.current_replica().await? else { return Ok(None) };
-            Ok(Some(Seen::aged(age, self.workers_on(&mut replica, age).await?)))
+            let workers = self.workers_on(&mut replica, age).await;
+            Ok(Some(Seen::aged(age, replica.answered(workers)?)))
         };
         match self.said_by_replica(read).await {
             Some(seen) => Ok(seen),

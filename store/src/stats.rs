@@ -28,9 +28,7 @@ impl Store {
     /// When the database is not available.
     pub async fn stats(&self) -> Result<Stats, StoreError> {
         self.advance_events().await?;
-        let mut connection = self.pool.acquire().await?;
-        let answer = self.stats_on(&mut connection, &self.backlogs, Duration::ZERO).await;
-        connection.answered(answer)
+        self.pool.ask(async |connection| self.stats_on(connection, &self.backlogs, Duration::ZERO).await).await
     }
 
     /// As a database knows them that may be of so long ago.

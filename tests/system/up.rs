@@ -106,6 +106,18 @@ async fn a_second_start_is_ready_within_5_s() {
 }
 
 #[tokio::test]
+async fn an_up_that_was_busy_stops_without_a_word_of_warning() {
+    let scratch = Scratch::new();
+    let mut up = Up::start_in(&scratch, &["--simulate", "0"]).await;
+    let ids = up.api.create_batch(&vec![json!({"command": "true"}); 2_000]).await;
+    up.api.all_ended(&ids).await;
+    up.process.signal(libc::SIGINT);
+    assert!(up.process.ended().await.success());
+    let worried = |line: &&String| line.contains("\"WARN\"") || line.contains("\"ERROR\"");
+    assert_eq!(up.process.whole_log().await.iter().filter(worried).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[tokio::test]
 async fn a_second_up_on_the_same_data_and_one_on_a_taken_port_say_so_in_one_line() {
     let scratch = Scratch::new();
     let up = Up::start_in(&scratch, &[]).await;

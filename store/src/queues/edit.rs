@@ -58,9 +58,7 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn queues(&self, after: &str, count: i64) -> Result<Vec<Queue>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let answer = queues_on(&mut connection, after, None, count).await;
-        connection.answered(answer)
+        self.pool.ask(async |connection| queues_on(connection, after, None, count).await).await
     }
 
     /// One queue; `None` where it never had a task, and nothing is set of it.
@@ -68,9 +66,7 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn queue(&self, name: &str) -> Result<Option<Queue>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let answer = queue_on(&mut connection, name).await;
-        connection.answered(answer)
+        self.pool.ask(async |connection| queue_on(connection, name).await).await
     }
 
     /// Sets limits and defaults of a queue whose revision is still this one; 0 is that of one of which nothing is set.

@@ -116,9 +116,7 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn schedule(&self, id: Uuid) -> Result<Option<Schedule>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let row = self.schedule_on(&mut connection, id).await;
-        let row = connection.answered(row)?;
+        let row = self.pool.ask(async |connection| self.schedule_on(connection, id).await).await?;
         Ok(row.map(|row| row.shown(&self.lanes)))
     }
 
@@ -127,9 +125,7 @@ impl Store {
     /// # Errors
     /// When the database is not available.
     pub async fn whole_schedule(&self, id: Uuid) -> Result<Option<Schedule>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let row = self.schedule_on(&mut connection, id).await;
-        let row = connection.answered(row)?;
+        let row = self.pool.ask(async |connection| self.schedule_on(connection, id).await).await?;
         Ok(row.map(|row| row.whole(&self.lanes)))
     }
 

@@ -72,6 +72,13 @@ impl Process {
         self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// All that was written to standard error, once nobody can write any more.
+    pub async fn whole_log(&self) -> Vec<String> {
+        // Who reads it lets go of it then.
+        let read = async || Arc::strong_count(&self.stderr) == 1;
+        until(&format!("the end of what {} says", self.name), async || read().await.then(|| self.log())).await
+    }
+
     /// What was written to standard output so far.
     pub fn output(&self) -> Vec<String> {
         self.stdout.lock().unwrap_or_else(PoisonError::into_inner).clone()
