@@ -74,9 +74,9 @@ impl Process {
 
     /// All that was written to standard error, once nobody can write any more.
     pub async fn whole_log(&self) -> Vec<String> {
+        let what = format!("the end of what {} says", self.name);
         // Who reads it lets go of it then.
-        let read = async || Arc::strong_count(&self.stderr) == 1;
-        until(&format!("the end of what {} says", self.name), async || read().await.then(|| self.log())).await
+        until(&what, async || (Arc::strong_count(&self.stderr) == 1).then(|| self.log())).await
     }
 
     /// What was written to standard output so far.
